@@ -1,0 +1,1 @@
+"""Learn from human reviews of what AI agents write."""
