@@ -1,0 +1,71 @@
+"""Severity of every aspect of a panel, and the scores with it taken out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from feedback_pipeline.learning.features import OVERALL
+from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Panel, overall_scores
+from feedback_pipeline.learning.severity import Severity, estimate_severity
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Severity-adjusted scores of a panel.
+
+    Attributes:
+        aspects: The panel's aspects and, last, `overall` (K + 1,).
+        raw: Scores (M, K + 1); adjusted: raw minus the reviewer's severity, nothing else.
+        severities: One estimate per aspect.
+    """
+
+    aspects: tuple[str, ...]
+    raw: Floats
+    adjusted: Floats
+    severities: tuple[Severity, ...]
+
+
+def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
+    """Estimate the severity of every reviewer in every aspect and take it out of the scores.
+
+    Reviews of unknown reviewers keep their score and stay out of the estimate.
+
+    Args:
+        panel: Deduplicated reviews.
+        bounds: (low, high) by aspect, "*" for the rest.
+    """
+    overall = overall_scores(panel.scores, panel.aspects, bounds)
+    raw = np.column_stack([panel.scores, overall])
+    adjusted = raw.copy()
+    known = panel.review_reviewer != UNKNOWN_REVIEWER
+    severities = []
+    for k in range(raw.shape[1]):
+        rows = known & ~np.isnan(raw[:, k])
+        severity = estimate_severity(
+            panel.review_agent[rows], panel.review_output[rows], panel.review_reviewer[rows], raw[rows, k], len(panel.reviewers)
+        )
+        adjusted[rows, k] -= severity.value[panel.review_reviewer[rows]]
+        severities.append(severity)
+    return Adjustment((*panel.aspects, OVERALL), raw, adjusted, tuple(severities))
+
+
+def severity_frame(panel: Panel, adjustment: Adjustment) -> pd.DataFrame:
+    """One row per reviewer and aspect with a score: severity in raw points, positive = gives more than average."""
+    frames = []
+    for aspect, severity in zip(adjustment.aspects, adjustment.severities, strict=True):
+        frame = pd.DataFrame(
+            {
+                "reviewer_id": panel.reviewers,
+                "aspect": aspect,
+                "severity": severity.value,
+                "se": severity.se,
+                "n_reviews": severity.n_reviews,
+                "component": severity.component,
+                "comparable": severity.comparable,
+                "method": severity.method,
+                "reason": severity.reason,
+            }
+        )
+        frames.append(frame[frame["n_reviews"] > 0])
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,288 @@
+"""The steps of a learning pass after extraction: adjust scores, correlate, publish. The assets are glue around these."""
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from feedback_pipeline.errors import StoreError
+from feedback_pipeline.learning.adjustment import adjust, severity_frame
+from feedback_pipeline.learning.agents import agent_summary, correlation_part, severity_parts
+from feedback_pipeline.learning.correlations import Design
+from feedback_pipeline.learning.features import numeric_columns
+from feedback_pipeline.learning.findings import Subject, find
+from feedback_pipeline.learning.panel import Floats, Panel, build_panel, output_means, output_outcomes
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.day_tables import score_matrix
+from feedback_pipeline.storage.feature_store import FeatureStore
+from feedback_pipeline.storage.installation import read_installation
+from feedback_pipeline.storage.publication import AgentState, Publication, publish_run
+
+PREFERENCE_MODELS = "preference_models"
+QUALITY_CORRELATIONS = "quality_correlations"
+# Raised whenever the numbers of the same input change.
+CODE_VERSION = "1"
+_REVIEW_COLUMNS = [
+    "agent_name",
+    "execution_id",
+    "content_id",
+    "feedback_id",
+    "reviewer_id",
+    "stage",
+    "decision",
+    "reviewed_at",
+    "is_training_data",
+]
+_MAX_EVIDENCE = 100
+
+
+@dataclass(frozen=True)
+class Window:
+    """Days a pass learns from, both included; first None = from the beginning, last None = there is no trainable review."""
+
+    first: date | None
+    last: date | None
+    lookback_days: int | None
+
+
+@dataclass(frozen=True)
+class SeverityOutcome:
+    """Result of `estimate_preferences`: one row per reviewer and aspect in `severities`."""
+
+    learning_run_id: str
+    facts: dict[str, Any]
+    severities: pd.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CorrelationOutcome:
+    """Result of `correlate`: every tested pair in `findings`."""
+
+    learning_run_id: str
+    facts: dict[str, Any]
+    findings: pd.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """Result of `publish`."""
+
+    learning_run_id: str
+    facts: dict[str, Any]
+
+
+def open_store(database: Database, settings: Settings) -> FeatureStore:
+    """The feature store of this database.
+
+    Raises:
+        StoreError: the database is not migrated.
+    """
+    with database.connect() as connection:
+        return FeatureStore(settings.store, read_installation(connection).id)
+
+
+def learning_window(store: FeatureStore, lookback_days: int | None, today: date) -> Window:
+    """The window that ends at the newest day, not in the future, with a trainable review in the whole feature store."""
+    trainable = [day for day, manifest in store.days().items() if manifest["trainable_rows"] and day <= today]
+    if not trainable:
+        return Window(None, None, lookback_days)
+    last = max(trainable)
+    return Window(None if lookback_days is None else last - timedelta(days=lookback_days - 1), last, lookback_days)
+
+
+def estimate_preferences(database: Database, store: FeatureStore, settings: Settings, *, now: datetime) -> SeverityOutcome:
+    """Mint a learning run: estimate the severity of every reviewer over the window and adjust the scores.
+
+    Writes the artifact `preference_models`: frame `reviews` (deduplicated, with columns score:<aspect> and adjusted:<aspect>, one
+    row per output, reviewer and stage) and frame `severities`.
+
+    Raises:
+        LearningError: a severity did not converge, or a reviewed output has no features.
+    """
+    with database.connect() as connection:
+        lookback = read_installation(connection).lookback_days
+    # Before the days are read: a change consumed after this line belongs to the next run.
+    consumed, tokens = store.read_consumed()
+    window = learning_window(store, lookback, now.astimezone(UTC).date())
+    panel = _read_panel(store, window)
+    adjustment = adjust(panel, settings.score_bounds)
+    severities = severity_frame(panel, adjustment)
+    scores = {f"score:{name}": adjustment.raw[:, k] for k, name in enumerate(adjustment.aspects)}
+    adjusted = {f"adjusted:{name}": adjustment.adjusted[:, k] for k, name in enumerate(adjustment.aspects)}
+    reviews = pd.concat([panel.reviews[_REVIEW_COLUMNS], pd.DataFrame(scores | adjusted)], axis=1)
+
+    learning_run_id = str(uuid.uuid4())
+    facts: dict[str, Any] = {
+        "started_at": now.isoformat(),
+        "window_first": window.first and window.first.isoformat(),
+        "window_last": window.last and window.last.isoformat(),
+        "lookback_days": window.lookback_days,
+        "n_reviews": len(reviews),
+        "n_contents": len(panel.outputs),
+        "n_agents": len(panel.agents),
+        "n_reviewers": len(panel.reviewers),
+        "aspects": list(panel.aspects),
+        "severity_parts": severity_parts(panel, adjustment),
+        "methods": {
+            name: {"method": severity.method, "reason": severity.reason}
+            for name, severity in zip(adjustment.aspects, adjustment.severities, strict=True)
+        },
+        "consumed_tokens": tokens,
+    }
+    frames = {"reviews": reviews, "severities": severities, "consumed": pd.DataFrame({"id": consumed})}
+    store.write_result(learning_run_id, PREFERENCE_MODELS, frames, facts)
+    return SeverityOutcome(learning_run_id, facts, severities)
+
+
+def _read_panel(store: FeatureStore, window: Window) -> Panel:
+    first, last = (window.first, window.last) if window.last is not None else (date.max, date.min)
+    feedback, features = store.read_tables(first, last)
+    scores, aspects = score_matrix(feedback["aspects"], feedback["scores"])
+    return build_panel(feedback.drop_columns(["aspects", "scores"]).to_pandas(), scores, aspects, features.to_pandas())
+
+
+def correlate(store: FeatureStore, settings: Settings) -> CorrelationOutcome:
+    """Correlate every feature with every aspect for every agent and the fleet, on the adjusted scores of the latest run.
+
+    Writes the artifact `quality_correlations`: frames `findings` and `agents` (one row per agent: counts, status, parts).
+
+    Raises:
+        StoreError: there is no result of preference_models.
+        LearningError: a reviewed output has no features in the store.
+    """
+    learning_run_id = _latest(store, PREFERENCE_MODELS)
+    frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
+    aspects: tuple[str, ...] = tuple(facts["aspects"])
+    reviews = frames["reviews"]
+    adjusted = reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), -1)
+    first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
+    features = store.read_tables(first, last)[1] if last is not None else pa.table({})
+    panel = build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features))
+    subject = _subject(panel, settings)
+    findings = find(subject)
+    agents = _agents(panel, subject, findings, facts["severity_parts"])
+    evidence = _evidence(panel, settings.seed)
+    outcome = {
+        "n_pairs": len(findings),
+        "n_published": int(findings["published"].sum()),
+        "n_agents": len(panel.agents),
+        "n_contents": len(panel.outputs),
+        "features": list(subject.features),
+        "aspects": list(aspects),
+    }
+    frames = {"findings": _documents_as_text(findings), "agents": _documents_as_text(agents), "evidence": evidence}
+    store.write_result(learning_run_id, QUALITY_CORRELATIONS, frames, outcome)
+    return CorrelationOutcome(learning_run_id, outcome, findings)
+
+
+def _as_frame(features: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = features.to_pandas()
+    return (
+        frame
+        if len(frame.columns)
+        else pd.DataFrame({name: [] for name in ("agent_name", "execution_id", "content_id", "agent_type")})
+    )
+
+
+def _subject(panel: Panel, settings: Settings) -> Subject:
+    names = tuple(numeric_columns(panel.outputs.columns))
+    values: Floats = panel.outputs[list(names)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(names))
+    bounds = settings.score_bounds
+    limits = [bounds.get(aspect, bounds["*"]) for aspect in panel.aspects]
+    design = Design(
+        group=panel.output_agent,
+        content=panel.output_content,
+        features=values,
+        scores=output_means(panel.scores, panel.review_output, len(panel.outputs)),
+        review_output=panel.review_output,
+        review_reviewer=panel.review_reviewer,
+        review_scores=panel.scores,
+        names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
+        seed=settings.seed,
+    )
+    return Subject(
+        design, panel.agents, names, panel.aspects, np.array(limits, dtype=np.float64).reshape(-1, 2), output_outcomes(panel)
+    )
+
+
+def _agents(panel: Panel, subject: Subject, findings: pd.DataFrame, severity: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    summary = agent_summary(panel)
+    scored = (~np.isnan(subject.design.scores)).any(axis=1) if panel.aspects else np.zeros(len(panel.outputs), dtype=bool)
+    n_scored = np.bincount(panel.output_agent[scored], minlength=len(panel.agents))
+    published = findings[findings["published"]].groupby("agent_name").size()
+    parts = [
+        {"severity": severity[agent], "correlations": correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
+        for agent, n_contents, n in zip(panel.agents, summary["n_contents"].tolist(), n_scored, strict=True)
+    ]
+    return summary.assign(parts=pd.Series(parts, dtype=object))
+
+
+def _documents_as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of JSON documents as text: Parquet would give every row the keys of all."""
+    documents = [name for name in ("parts", "feature_range", "feedback_impact") if name in frame]
+    text = {name: [None if value is None else json.dumps(value, sort_keys=True) for value in frame[name]] for name in documents}
+    return frame.assign(**{name: pd.Series(values, dtype="str") for name, values in text.items()})
+
+
+def _evidence(panel: Panel, seed: int) -> pd.DataFrame:
+    """At most 100 reviews of each agent, a seeded sample: agent_name, feedback_id."""
+    agent = panel.review_agent
+    order = np.lexsort((np.random.default_rng(seed).random(len(agent)), agent))
+    starts = np.searchsorted(agent[order], np.arange(len(panel.agents)))
+    kept = np.sort(order[np.arange(len(order)) - starts[agent[order]] < _MAX_EVIDENCE])
+    return pd.DataFrame(
+        {"agent_name": panel.agents[agent[kept]], "feedback_id": panel.reviews["feedback_id"].to_numpy(dtype=object)[kept]}
+    )
+
+
+def _latest(store: FeatureStore, asset: str) -> str:
+    run = store.latest(asset)
+    if run is None:
+        raise StoreError(f"there is no result of {asset}; materialize {asset}")
+    return run
+
+
+def publish(
+    database: Database, store: FeatureStore, settings: Settings, *, dagster_run_id: str | None, now: datetime
+) -> PublishedRun:
+    """Publish the latest learning run in one transaction, then forget the changes it consumed.
+
+    Raises:
+        StoreError: results are missing, or belong to different learning runs.
+    """
+    learning_run_id = _latest(store, PREFERENCE_MODELS)
+    other = _latest(store, QUALITY_CORRELATIONS)
+    if other != learning_run_id:
+        raise StoreError(
+            f"quality_correlations is of learning run {other}, preference_models of {learning_run_id}; "
+            "materialize quality_correlations again"
+        )
+    inputs, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
+    results, outcome = store.read_result(learning_run_id, QUALITY_CORRELATIONS)
+    publication = Publication(
+        learning_run_id=learning_run_id,
+        dagster_run_id=dagster_run_id,
+        started_at=datetime.fromisoformat(facts["started_at"]),
+        published_at=now,
+        window_start=facts["window_first"],
+        window_end=facts["window_last"],
+        lookback_days=facts["lookback_days"],
+        n_reviews=facts["n_reviews"],
+        n_contents=facts["n_contents"],
+        n_agents=facts["n_agents"],
+        n_reviewers=facts["n_reviewers"],
+        code_version=CODE_VERSION,
+        agents=[AgentState.of(row) for row in results["agents"].to_dict("records")],
+        findings=results["findings"],
+        evidence=results["evidence"],
+        consumed=inputs["consumed"]["id"].to_numpy(dtype=np.int64),
+    )
+    counts = publish_run(database, publication)
+    store.drop_consumed(facts["consumed_tokens"])
+    return PublishedRun(learning_run_id, counts | {"window_last": facts["window_last"], "n_published": outcome["n_published"]})

@@ -1,0 +1,128 @@
+"""What readers of the published tables get, from one REPEATABLE READ snapshot: never two learning runs in one answer."""
+
+from datetime import date
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from feedback_pipeline.errors import UserError
+from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.storage.changes import pending_counts
+from feedback_pipeline.storage.database import Connection, Database
+
+Document = dict[str, Any]
+
+_FINDINGS = """
+    SELECT agent_output_feature AS feature, human_feedback_aspect AS aspect, correlation_strength AS r, r_pearson, r_shrunk,
+           r_within, confounded_with_agent, ci_low, ci_high, statistical_significance AS p_value, q_value, confidence,
+           sample_size AS n_contents, n_reviewers, scope, method, published, reason, sentence,
+           feature_range, feedback_impact
+    FROM feedback_quality_correlations
+    WHERE agent_name = %s AND (published OR %s)
+    ORDER BY published DESC, abs(coalesce(r_shrunk, correlation_strength)) DESC NULLS LAST,
+             agent_output_feature, human_feedback_aspect
+"""
+_FLEET_ONLY = ("r_within", "confounded_with_agent")
+
+
+def read_findings(database: Database, agent_name: str, *, unpublished: bool = False) -> Document:
+    """The findings of one agent, or of the fleet for `*`, strongest first.
+
+    Args:
+        database: A migrated database.
+        agent_name: The agent, or `*`.
+        unpublished: Also list tested pairs that are not published, with the reason.
+
+    Raises:
+        UserError: nothing was learned yet, or the agent is not known.
+    """
+    with database.snapshot() as connection:
+        run = _last_run(connection)
+        if run is None:
+            raise UserError("nothing has been learned yet; run `feedback-pipeline learn --all`")
+        state = _fleet_state(run) if agent_name == FLEET else _agent_state(connection, agent_name)
+        with connection.cursor(row_factory=dict_row) as cursor:
+            findings = cursor.execute(_FINDINGS, (agent_name, unpublished)).fetchall()
+    if agent_name != FLEET:
+        findings = [{name: value for name, value in finding.items() if name not in _FLEET_ONLY} for finding in findings]
+    window = {"first": _iso(run["window_start"]), "last": _iso(run["window_end"]), "lookback_days": run["lookback_days"]}
+    return state | {"window": window, "findings": findings}
+
+
+def _fleet_state(run: Document) -> Document:
+    return {
+        "agent_name": FLEET,
+        "status": "success",
+        "parts": {},
+        "n_contents": run["n_contents"],
+        "n_reviewers": run["n_reviewers"],
+        "learning_run_id": str(run["learning_run_id"]),
+    }
+
+
+def _agent_state(connection: Connection, agent_name: str) -> Document:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        state = cursor.execute(
+            "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"
+            " FROM agent_learning_state WHERE agent_name = %s",
+            (agent_name,),
+        ).fetchone()
+        if state is None:
+            known = [
+                row["agent_name"] for row in cursor.execute("SELECT agent_name FROM agent_learning_state ORDER BY 1 LIMIT 20")
+            ]
+            raise UserError(f"no agent {agent_name!r} has been learned from; known agents: {', '.join(known) or 'none'}")
+    return state
+
+
+def _last_run(connection: Connection) -> Document | None:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("SELECT * FROM learning_runs ORDER BY published_at DESC, learning_run_id LIMIT 1").fetchone()
+
+
+def read_status(database: Database) -> Document:
+    """Every agent with its status and pending reviews, and the last learning run: {agents, last_run, champion, lookback_days}."""
+    with database.snapshot() as connection:
+        run = _last_run(connection)
+        pending = pending_counts(connection)
+        with connection.cursor(row_factory=dict_row) as cursor:
+            agents = cursor.execute(
+                "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"
+                " FROM agent_learning_state ORDER BY agent_name"
+            ).fetchall()
+            rejected = cursor.execute("SELECT reason, count(*) AS n FROM rejected_feedback GROUP BY 1 ORDER BY 1").fetchall()
+    listed = {agent["agent_name"] for agent in agents}
+    unseen: Document = {
+        "status": None,
+        "reason": "not learned from yet",
+        "parts": {},
+        "n_contents": 0,
+        "n_reviewers": 0,
+        "learning_run_id": None,
+    }
+    agents += [{"agent_name": name} | unseen for name in sorted(set(pending) - listed)]
+    return {
+        "agents": [agent | {"pending": pending.get(agent["agent_name"], 0)} for agent in agents],
+        "last_run": run and _run_document(run),
+        "champion": None,
+        "rejected": {row["reason"]: row["n"] for row in rejected},
+    }
+
+
+def _run_document(run: Document) -> Document:
+    elapsed = (run["published_at"] - run["started_at"]).total_seconds()
+    return {
+        "learning_run_id": str(run["learning_run_id"]),
+        "dagster_run_id": run["dagster_run_id"],
+        "published_at": _iso(run["published_at"]),
+        "window": {"first": _iso(run["window_start"]), "last": _iso(run["window_end"]), "lookback_days": run["lookback_days"]},
+        "n_contents": run["n_contents"],
+        "n_agents": run["n_agents"],
+        "n_reviewers": run["n_reviewers"],
+        "execution_time_seconds": elapsed,
+        **run["summary"],
+    }
+
+
+def _iso(value: date | None) -> str | None:
+    return None if value is None else value.isoformat()
