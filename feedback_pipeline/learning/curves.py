@@ -12,7 +12,7 @@ from feedback_pipeline.learning.ranks import SortedColumn
 _GRID = np.linspace(0.01, 0.99, 99)
 _TOLERANCE = 0.025  # of the width of the score scale: .25 points of 0..10
 _BEND_T = -2.0
-_INNER = 0.4
+_SKEWED = 1.5  # upper half of the 5-95 % range over its lower half
 _BINS = 200
 _SLOPE_SD = 15.0
 _NEWTON_STEPS = 30
@@ -41,11 +41,12 @@ class FeatureRanges:
 
 
 def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width: Floats) -> FeatureRanges:
-    """Fit score = b0 + b1 t + b2 t^2 on the rank t of the feature in every pair and read off where it is near its best.
+    """Fit score = b0 + b1 t + b2 t^2 in every pair and read off where the score is near its best.
 
-    Ranks make the curve indifferent to the scale of the feature. The bend counts when its t is below -2 and the top lies
-    inside the observed values; then the range holds all values within .025 of the scale's width of the best fit. Otherwise the
-    curve is a line and the range is its good side, at most the better half of the observed values.
+    t is the feature, or its logarithm where it is positive and skewed, cut off at its 1 % and 99 % quantiles and standardised.
+    The bend counts when its t-value is below -2 and the top lies between the 10 % and 90 % quantiles; then the range holds all
+    values within .025 of the scale's width of the best fit. Otherwise the curve is a line and the range is its good side, at
+    most the better half of the observed values.
 
     Args:
         feature: Values (L,), finite.
@@ -56,18 +57,17 @@ def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width:
     """
     starts = np.flatnonzero(np.diff(pair, prepend=-1))
     n = np.diff(starts, append=len(pair)).astype(np.float64)
-    column = SortedColumn.of(feature, pair, starts)
-    t = column.ranks(np.ones((len(pair), 1), dtype=bool))[0][:, 0] / (n[pair] + 1.0) - 0.5
+    order = SortedColumn.of(feature, pair, starts).order
+    quantiles = _quantiles(feature[order], starts, n)
+    t, grid = _standardised(feature, quantiles, pair, starts, n)
     line, bend, bend_t = _quadratic(t, score, pair, starts, n)
-    quantiles = _quantiles(feature[column.order], starts, n)
 
     top = np.divide(-line, 2.0 * bend, out=np.zeros_like(line), where=bend < 0)
-    bends = (bend_t < _BEND_T) & (np.abs(top) < _INNER)
-    slope = np.where(bends, line, np.abs(_slope(t, score, pair, starts, n)) * np.where(r < 0, -1.0, 1.0))
-    grid = _GRID - 0.5
+    bends = (bend_t < _BEND_T) & (grid[:, 9] < top) & (top < grid[:, 89])
+    slope = np.where(bends, line, np.abs(_slope(t, score, starts, n, pair)) * np.where(r < 0, -1.0, 1.0))
     curve = slope[:, None] * grid + np.where(bends, bend, 0.0)[:, None] * grid**2
     near = curve >= curve.max(axis=1, keepdims=True) - _TOLERANCE * width[:, None]
-    near &= bends[:, None] | np.where(r[:, None] < 0, grid <= 0, grid >= 0)
+    near &= bends[:, None] | np.where(r[:, None] < 0, _GRID <= 0.5, _GRID >= 0.5)
 
     rows = np.arange(len(starts))
     first = near.argmax(axis=1)
@@ -86,7 +86,21 @@ def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width:
     )
 
 
-def _slope(t: Floats, score: Floats, pair: Ints, starts: Ints, n: Floats) -> Floats:
+def _standardised(feature: Floats, quantiles: Floats, pair: Ints, starts: Ints, n: Floats) -> tuple[Floats, Floats]:
+    """The regressor t of each row (L,) and of each quantile (P, 99)."""
+    low, middle, high = quantiles[:, 4], quantiles[:, 49], quantiles[:, 94]
+    logged = (np.minimum.reduceat(feature, starts) > 0) & (high - middle > _SKEWED * (middle - low))
+    cut = np.clip(feature, quantiles[pair, 0], quantiles[pair, -1])
+    cut = np.where(logged[pair], np.log(np.where(logged[pair], cut, 1.0)), cut)
+    grid = np.where(logged[:, None], np.log(np.where(logged[:, None], quantiles, 1.0)), quantiles)
+    mean = np.add.reduceat(cut, starts) / n
+    centred = cut - mean[pair]
+    sd = np.sqrt(np.add.reduceat(centred**2, starts) / n)
+    scale = np.where(sd > 0, sd, 1.0)
+    return centred / scale[pair], (grid - mean[:, None]) / scale[:, None]
+
+
+def _slope(t: Floats, score: Floats, starts: Ints, n: Floats, pair: Ints) -> Floats:
     center = t - (np.add.reduceat(t, starts) / n)[pair]
     spread = np.add.reduceat(center * center, starts)
     slope: Floats = np.divide(np.add.reduceat(center * score, starts), spread, out=np.zeros(len(starts)), where=spread > 0)

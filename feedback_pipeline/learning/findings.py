@@ -67,7 +67,7 @@ def find(subject: Subject) -> pd.DataFrame:
     fleet = _frame(everyone, everyone.agents, pooled, pooled.r)
     z = np.arctanh(np.clip(correlations.r, -MAX_R, MAX_R))
     tested = correlations.n >= MIN_TESTED
-    z = np.where(tested, z, np.nan).reshape(len(z), -1)
+    z = np.where(tested, z, np.nan).reshape(len(z), z.shape[1] * z.shape[2])
     fleet["r_within"] = np.tanh(pool(z, correlations.z_variance.reshape(z.shape)).mean)
     known = np.isfinite(fleet["r_within"]) & np.isfinite(fleet["r"])
     differs = (np.abs(fleet["r"] - fleet["r_within"]) > _CONFOUNDED) | (fleet["r"] * fleet["r_within"] < 0)
@@ -85,7 +85,7 @@ def find(subject: Subject) -> pd.DataFrame:
 
 def _shrunken(correlations: Correlations) -> Floats:
     shape = correlations.r.shape
-    z = np.arctanh(np.clip(correlations.r, -MAX_R, MAX_R)).reshape(shape[0], -1)
+    z = np.arctanh(np.clip(correlations.r, -MAX_R, MAX_R)).reshape(shape[0], shape[1] * shape[2])
     z = np.where(correlations.n.reshape(z.shape) >= MIN_TESTED, z, np.nan)
     return np.tanh(shrink(z, correlations.z_variance.reshape(z.shape))).reshape(shape)
 
@@ -124,7 +124,7 @@ def _frame(subject: Subject, agents: npt.NDArray[np.object_], c: Correlations, s
             "ci_low": low.ravel(),
             "ci_high": high.ravel(),
             "p_value": c.p_value.ravel(),
-            "q_value": q_values(c.p_value.reshape(shape[0], -1)).ravel(),
+            "q_value": q_values(c.p_value.reshape(shape[0], shape[1] * shape[2])).ravel(),
             "confidence": confidence(np.where(tested, np.arctanh(np.clip(c.r, -MAX_R, MAX_R)), np.nan), c.z_variance).ravel(),
             "n_contents": c.n.ravel(),
             "n_reviewers": c.n_reviewers.ravel(),

@@ -1,0 +1,1 @@
+"""A seeded content agency with known truth: agents that write, reviewers with habits, reviews whose causes are planted."""
