@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -147,8 +148,10 @@ def _read_panel(store: FeatureStore, window: Window) -> Panel:
     return build_panel(feedback.drop_columns(["aspects", "scores"]).to_pandas(), scores, aspects, features.to_pandas())
 
 
-def correlate(store: FeatureStore, settings: Settings) -> CorrelationOutcome:
+def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | None = None) -> CorrelationOutcome:
     """Correlate every feature with every aspect for every agent and the fleet, on the adjusted scores of the latest run.
+
+    `only` names the features to learn from; None = all.
 
     Writes the artifact `quality_correlations`: frames `findings` and `agents` (one row per agent: counts, status, parts).
 
@@ -156,15 +159,8 @@ def correlate(store: FeatureStore, settings: Settings) -> CorrelationOutcome:
         StoreError: there is no result of preference_models.
         LearningError: a reviewed output has no features in the store.
     """
-    learning_run_id = _latest(store, PREFERENCE_MODELS)
-    frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
-    aspects: tuple[str, ...] = tuple(facts["aspects"])
-    reviews = frames["reviews"]
-    adjusted = reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), -1)
-    first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
-    features = store.read_tables(first, last)[1] if last is not None else pa.table({})
-    panel = build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features))
-    subject = _subject(panel, settings)
+    learning_run_id, panel, facts = _adjusted_panel(store)
+    subject = _subject(panel, settings, tuple(only or numeric_columns(panel.outputs.columns)))
     findings = find(subject)
     agents = _agents(panel, subject, findings, facts["severity_parts"])
     evidence = _evidence(panel, settings.seed)
@@ -174,11 +170,27 @@ def correlate(store: FeatureStore, settings: Settings) -> CorrelationOutcome:
         "n_agents": len(panel.agents),
         "n_contents": len(panel.outputs),
         "features": list(subject.features),
-        "aspects": list(aspects),
+        "aspects": list(panel.aspects),
     }
     frames = {"findings": _documents_as_text(findings), "agents": _documents_as_text(agents), "evidence": evidence}
     store.write_result(learning_run_id, QUALITY_CORRELATIONS, frames, outcome)
     return CorrelationOutcome(learning_run_id, outcome, findings)
+
+
+def read_subject(store: FeatureStore, settings: Settings, *, only: Sequence[str]) -> Subject:
+    """The latest adjusted scores beside the features named in `only`: what `correlate` computes on."""
+    return _subject(_adjusted_panel(store)[1], settings, tuple(only))
+
+
+def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
+    """Learning run, panel with adjusted scores, and facts of the latest preference_models."""
+    learning_run_id = _latest(store, PREFERENCE_MODELS)
+    frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
+    aspects, reviews = tuple(facts["aspects"]), frames["reviews"]
+    adjusted = reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
+    first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
+    features = store.read_tables(first, last)[1] if last is not None else pa.table({})
+    return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features)), facts
 
 
 def _as_frame(features: pa.Table) -> pd.DataFrame:
@@ -190,8 +202,7 @@ def _as_frame(features: pa.Table) -> pd.DataFrame:
     )
 
 
-def _subject(panel: Panel, settings: Settings) -> Subject:
-    names = tuple(numeric_columns(panel.outputs.columns))
+def _subject(panel: Panel, settings: Settings, names: tuple[str, ...]) -> Subject:
     values: Floats = panel.outputs[list(names)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(names))
     bounds = settings.score_bounds
     limits = [bounds.get(aspect, bounds["*"]) for aspect in panel.aspects]

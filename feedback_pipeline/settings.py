@@ -17,14 +17,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FEEDBACK_", extra="ignore", frozen=True, ignored_types=(cached_property,))
 
     database_url: SecretStr | None = Field(
-        default=None, description="postgresql:// URL of the database with the source tables; unset: an embedded Postgres is started"
+        default=None,
+        description="postgresql:// URL of the database with the source tables; unset: an embedded Postgres is started",
     )
     home: Path = Field(default=Path(".feedback"), description="folder of everything this installation keeps")
     store_url: str | None = Field(default=None, description="feature store: a folder or any fsspec URL; unset: <home>/store")
-    first_day: date = Field(default=date(2020, 1, 1), description="first UTC day of the daily partitions; older reviews go to the ledger")
-    score_bounds: Annotated[ScoreBounds, Field(description='JSON {aspect or "*": [low, high]}; a score outside costs that score')] = {
-        "*": (0.0, 10.0)
-    }
+    first_day: date = Field(
+        default=date(2020, 1, 1), description="first UTC day of the daily partitions; older reviews go to the ledger"
+    )
+    score_bounds: Annotated[
+        ScoreBounds, Field(description='JSON {aspect or "*": [low, high]}; a score outside costs that score')
+    ] = {"*": (0.0, 10.0)}
     seed: int = Field(default=20200101, description="seed of every resampling step of the learning pass")
     dagster_port: int = Field(default=3000, description="port of the Dagster UI on loopback")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from feedback_pipeline.learning.features import OVERALL
 from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Panel, overall_scores
@@ -40,13 +41,16 @@ def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
     adjusted = raw.copy()
     known = panel.review_reviewer != UNKNOWN_REVIEWER
     severities = []
-    for k in range(raw.shape[1]):
-        rows = known & ~np.isnan(raw[:, k])
-        severity = estimate_severity(
-            panel.review_agent[rows], panel.review_output[rows], panel.review_reviewer[rows], raw[rows, k], len(panel.reviewers)
-        )
-        adjusted[rows, k] -= severity.value[panel.review_reviewer[rows]]
-        severities.append(severity)
+    # On a busy machine the threads of a small matrix inverse wait for each other far longer than one thread works.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for k in range(raw.shape[1]):
+            rows = known & ~np.isnan(raw[:, k])
+            reviewer = panel.review_reviewer[rows]
+            severity = estimate_severity(
+                panel.review_agent[rows], panel.review_output[rows], reviewer, raw[rows, k], len(panel.reviewers)
+            )
+            adjusted[rows, k] -= severity.value[reviewer]
+            severities.append(severity)
     return Adjustment((*panel.aspects, OVERALL), raw, adjusted, tuple(severities))
 
 

@@ -7,7 +7,7 @@ reviewers is not a property of the agent.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse, special
@@ -108,8 +108,10 @@ def correlate(design: Design) -> Correlations:
         flags["constant_feature"],
         flags["constant_score"],
     )
-    for first, last in _blocks(design.group, n_groups, n_features):
-        _Block.of(design, first, last).fill(result)
+    with_data = np.flatnonzero(np.isfinite(design.features).any(axis=0))
+    design = replace(design, features=design.features[:, with_data])
+    for first, last in _blocks(design.group, n_groups, len(with_data)):
+        _Block.of(design, first, last).fill(result, with_data)
     return result
 
 
@@ -177,16 +179,17 @@ class _Block:
             (reviewer[heads] >= 0).astype(np.intp),
         )
 
-    def fill(self, result: Correlations) -> None:
+    def fill(self, result: Correlations, columns: Ints) -> None:
+        """Write the results of this block; `columns` are the places of its features in the result."""
         for aspect in range(self.design.scores.shape[1]):
             if len(self.starts):
-                self._fill_aspect(result, aspect)
+                self._fill_aspect(result, columns, aspect)
 
     def _sum(self, values: Floats) -> Floats:
         total: Floats = np.add.reduceat(values, self.starts, axis=0)
         return total
 
-    def _fill_aspect(self, result: Correlations, aspect: int) -> None:
+    def _fill_aspect(self, result: Correlations, columns: Ints, aspect: int) -> None:
         score = _scaled(self.design.scores[self.rows, aspect : aspect + 1], self.group, self.starts)[:, 0]
         present = self.has_feature & ~np.isnan(score)[:, None]
         n = self._sum(present.astype(np.float64))
@@ -221,7 +224,7 @@ class _Block:
         classical = SPEARMAN_VARIANCE / np.maximum(n - 3.0, 1.0)
         robust = np.where(enough, variance, content_variance) / (1.0 - np.clip(r, -MAX_R, MAX_R) ** 2) ** 2
         larger = robust > classical
-        at = (groups, slice(None), aspect)
+        at = (groups[:, None], columns[None, :], aspect)
         result.n[at] = n
         result.n_reviewers[at] = n_reviewers
         result.r[at] = r

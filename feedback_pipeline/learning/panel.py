@@ -94,7 +94,7 @@ def _latest(reviews: pd.DataFrame, output: npt.NDArray[np.int64], reviewer: npt.
     """Positions to keep, ordered by (output, reviewer, stage, time): the latest of each key, all reviews of unknown reviewers."""
     stage = pd.factorize(reviews["stage"], sort=True)[0]
     identity = pd.factorize(reviews["feedback_id"], sort=True)[0]
-    moment = reviews["reviewed_at"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    moment = reviews["reviewed_at"].astype(np.int64).to_numpy()
     order = np.lexsort((identity, moment, stage, reviewer, output))
     out, rev, stg = output[order], reviewer[order], stage[order]
     superseded = np.zeros(len(order), dtype=bool)

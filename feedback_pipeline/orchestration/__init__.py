@@ -1,1 +1,1 @@
-"""The only importer of Dagster besides definitions.py."""
+"""Everything Dagster: assets, checks, jobs, resources. The only importer of Dagster besides definitions.py."""

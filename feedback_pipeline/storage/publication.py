@@ -120,6 +120,18 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
     }
 
 
+def _delete_changes(connection: Connection, ids: npt.NDArray[np.int64]) -> int:
+    """Delete exactly these changes, as runs of consecutive ids: a first load consumes a million of them."""
+    ids = np.unique(ids)
+    first = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 2) > 1)
+    last = np.append(first[1:], len(ids)) - 1
+    return connection.execute(
+        "DELETE FROM feedback_changes c USING unnest(%s::bigint[], %s::bigint[]) AS run (low, high)"
+        " WHERE c.id BETWEEN run.low AND run.high",
+        (ids[first].tolist(), ids[last].tolist()),
+    ).rowcount
+
+
 def _write_run(connection: Connection, run: Publication, n_patterns: int) -> None:
     summary = {"sample_size": run.n_reviews, "patterns_learned": n_patterns, "correlations_found": n_patterns}
     connection.execute(

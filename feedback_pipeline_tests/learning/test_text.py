@@ -1,6 +1,5 @@
 """Text features against a plain Python reading of the same definitions."""
 
-import re
 import string
 
 import numpy as np
@@ -11,10 +10,7 @@ from hypothesis import strategies as st
 from feedback_pipeline.learning import text as module
 from feedback_pipeline.learning.features import TEXT_FEATURES
 from feedback_pipeline.learning.text import Documents, text_features
-
-SPACES = "".join(chr(code) for code in range(0x110000) if chr(code).isspace())
-MARKS = "\"')]}*_’”»›）」』"
-ENDS = ".!?…。！？"
+from feedback_pipeline_tests.learning.text_oracle import ENDS, MARKS, SPACES, text_oracle
 
 
 def documents(texts: list[str | None]) -> Documents:
@@ -28,63 +24,6 @@ def documents(texts: list[str | None]) -> Documents:
 def measure(texts: list[str | None], keywords: list[list[str]] | None = None) -> dict[str, list[float]]:
     joined = None if keywords is None else documents(["\x1f".join(each) for each in keywords])
     return {name: values.tolist() for name, values in text_features(documents(texts), joined).items()}
-
-
-def oracle_sentences(text: str) -> int:
-    pieces = [(match.group(), match.end()) for match in re.finditer(rf"[^{re.escape(SPACES)}]+", text)]
-    count = 0
-    for index, (word, end) in enumerate(pieces):
-        bare = word
-        for _ in range(4):
-            bare = bare[:-1] if bare and bare[-1] in MARKS else bare
-        gap = text[end : end + re.match(rf"[{re.escape(SPACES)}]*", text[end:]).end()]  # type: ignore[union-attr]
-        count += bool(bare and bare[-1] in ENDS) or index == len(pieces) - 1 or gap.count("\n") > 1
-    return count
-
-
-def lower(word: str) -> str:
-    return "".join(c.lower() if len(c.lower().encode()) == len(c.encode()) else c for c in word)
-
-
-def bare_words(text: str) -> list[str]:
-    result = []
-    for word in text.split():
-        kept = [index for index, character in enumerate(word) if character.isalnum()]
-        result.append(lower(word[kept[0] : kept[-1] + 1]) if kept else "")
-    return result
-
-
-def oracle_density(text: str, keywords: list[str]) -> float:
-    words = bare_words(text)
-    phrases = [
-        phrase for phrase in ([w for w in bare_words(part) if w] for key in keywords for part in key.split("\x1f")) if phrase
-    ]
-    if not words or not phrases:
-        return float("nan")
-    covered = {i + k for p in phrases for i in range(len(words)) if words[i : i + len(p)] == p for k in range(len(p))}
-    return len(covered) / len(words)
-
-
-def oracle(text: str, keywords: list[str]) -> dict[str, float]:
-    words, sentences = len(text.split()), oracle_sentences(text)
-    characters = sum(character.isalnum() for character in text)
-    headings = len(re.findall(r"(?:^|(?<=\n)) {0,3}#{1,6}(?=[ \t\r\n]|\Z)", text)) + len(
-        re.findall(r"<[hH][1-6][> \t\r\n]", text)
-    )
-    links = text.count("](") + len(re.findall(r"<[aA][ \t\r\n]", text))
-    for match in re.finditer(r"[hH][tT][tT][pP][sS]?://", text):
-        before, earlier = text[: match.start()][-1:], text[: match.start()][-2:-1]
-        links += before == "" or before.isspace() or before == "<" or (before == "(" and earlier != "]")
-    nan = float("nan")
-    return {
-        "word_count": words,
-        "sentence_count": sentences,
-        "mean_sentence_length": words / sentences if sentences else nan,
-        "readability": 4.71 * (characters / words) + 0.5 * (words / sentences) - 21.43 if words else nan,
-        "heading_count": headings,
-        "link_count": links,
-        "keyword_density": oracle_density(text, keywords),
-    }
 
 
 pieces = st.one_of(
@@ -137,14 +76,15 @@ phrase = st.lists(
 ).map(" ".join)
 
 
-@settings(max_examples=120, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(texts, st.lists(phrase, max_size=4)), max_size=6), st.sampled_from([1, 16, 1 << 20]))
 def test_every_feature_equals_the_plain_reading(pairs: list[tuple[str, list[str]]], block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_BYTES", block)
         measured = measure([text for text, _ in pairs], [keys for _, keys in pairs])
     for index, (text, keys) in enumerate(pairs):
-        expected = oracle(text, keys)
+        expected = text_oracle(text, keys)
         assert set(expected) == set(TEXT_FEATURES) == set(measured)
         for name, value in expected.items():
             assert measured[name][index] == pytest.approx(value, rel=1e-12, nan_ok=True), (name, text, keys)

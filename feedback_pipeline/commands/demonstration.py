@@ -1,0 +1,84 @@
+"""The demo: a fresh simulated agency in a home of its own, learned from, explained, served."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from psycopg import sql
+
+from feedback_pipeline.commands.passes import learn_and_report, set_window
+from feedback_pipeline.commands.rendering import print_highlights
+from feedback_pipeline.commands.serving import free_port, serve, single_server
+from feedback_pipeline.commands.worlds import write_simulated_world
+from feedback_pipeline.environment import prepared, settings_from_environment
+from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.simulation.spec import WorldSpec
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.reading import read_findings, read_status
+
+AGENTS: Final = 12
+EXECUTIONS: Final = 150
+REVIEWERS: Final = 25
+DAYS: Final = 90
+SEED: Final = 7
+_TOLD_AGENTS: Final = 3
+_TOLD_FINDINGS: Final = 4
+
+
+def demonstrate(*, serving: bool) -> None:
+    """Runs the demo; with `serving` the web UI stays up until Ctrl-C.
+
+    Raises:
+        UserError: another demo is running here.
+    """
+    settings = _settings(settings_from_environment())
+    with single_server(settings):
+        click.echo("Starting a PostgreSQL server for the demo ...")
+        with EmbeddedPostgres(settings.home).hold() as server:
+            _clear(server, settings.home)
+            with prepared(settings, overridable=False) as environment:
+                until = datetime.now(UTC).date() - timedelta(days=1)
+                spec = WorldSpec(agents=AGENTS, executions=EXECUTIONS, reviewers=REVIEWERS, seed=SEED, days=DAYS, until=until)
+                click.echo(write_simulated_world(environment.database, spec))
+                set_window(environment, None)
+                learn_and_report(environment, None)
+                _tell(environment.database)
+                click.echo(f"\nLook further:  FEEDBACK_HOME={_shown(settings.home)} feedback-pipeline findings AGENT --all")
+                if serving:
+                    serve(environment, free_port(settings.dagster_port))
+
+
+def _settings(user: Settings) -> Settings:
+    """Settings of the demo: its own home and server, whatever the environment says of the user's."""
+    return Settings(
+        home=user.home / "demo",
+        database_url=None,
+        store_url=None,
+        score_bounds={"*": (0.0, 10.0)},
+        dagster_port=user.dagster_port,
+    )
+
+
+def _clear(server: Database, home: Path) -> None:
+    """Removes what an earlier demo left, so that each starts from nothing."""
+    with server.sibling("postgres").connect(autocommit=True) as connection:
+        for name in (server.name, "dagster"):
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    for folder in ("store", "dagster"):
+        shutil.rmtree(home / folder, ignore_errors=True)
+
+
+def _tell(database: Database) -> None:
+    """The strongest findings of the agents with the most, then of all agents together."""
+    agents: list[dict[str, Any]] = read_status(database)["agents"]
+    agents.sort(key=lambda agent: (-agent["parts"].get("correlations", {}).get("published", 0), agent["agent_name"]))
+    for name in [*(agent["agent_name"] for agent in agents[:_TOLD_AGENTS]), FLEET]:
+        print_highlights(read_findings(database, name), _TOLD_FINDINGS)
+
+
+def _shown(home: Path) -> str:
+    return str(home.relative_to(Path.cwd())) if home.is_relative_to(Path.cwd()) else str(home)

@@ -1,0 +1,53 @@
+"""A learning pass as the terminal shows it: what it reads, whether it waits, what came out."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import click
+
+from feedback_pipeline.commands.rendering import print_status, working
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.learning_pass import open_store
+from feedback_pipeline.storage.extraction import pending_days
+from feedback_pipeline.storage.installation import set_lookback
+from feedback_pipeline.storage.pass_lock import pass_is_running
+from feedback_pipeline.storage.reading import read_status
+
+
+def set_window(environment: Environment, days: int | None) -> None:
+    """Stores the window that every pass from now on learns from, and says so."""
+    with environment.database.connect() as connection:
+        set_lookback(connection, days)
+    click.echo(f"Learning from {'all reviews' if days is None else f'the last {days} days'}, now and in later passes.")
+
+
+def learn_and_report(environment: Environment, days: Sequence[date] | None) -> None:
+    """Runs a pass over the given days, or over all that changed, and prints the status of the agents.
+
+    Raises:
+        LearningError: the pass failed; nothing was published.
+    """
+    environment.adopt()
+    stale = _stale_days(environment, days)
+    if pass_is_running(environment.database):
+        click.echo("Another learning pass is running on this database; this one starts when it is done.")
+    click.echo(_announcement(stale))
+    with working("Learning"):
+        from feedback_pipeline.orchestration.learning_run import run_learning
+
+        run_learning(stale)
+    print_status(read_status(environment.database))
+
+
+def _stale_days(environment: Environment, days: Sequence[date] | None) -> list[date]:
+    store = open_store(environment.database, environment.settings)
+    with environment.database.snapshot() as connection:
+        pending = pending_days(connection, store, environment.settings)
+    return [day for day in pending if days is None or day in set(days)]
+
+
+def _announcement(stale: Sequence[date]) -> str:
+    if not stale:
+        return "No day has changed since the last pass; learning again from what is there."
+    span = f"{stale[0]}" if len(stale) == 1 else f"{len(stale)} days between {stale[0]} and {stale[-1]}"
+    return f"Reading {span}."

@@ -1,0 +1,145 @@
+"""What the commands print: tables, plain sentences, progress. Rich text on a terminal, plain text elsewhere."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH: Final = 132
+_STATUS_STYLE: Final = {"success": "green", "insufficient_data": "yellow", "error": "red"}
+Document = Mapping[str, Any]
+
+
+def console() -> Console:
+    """Standard output; without a terminal as wide as the tables are."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_findings(document: Document) -> None:
+    """The findings of an agent or of the fleet: a table, then what they say in words."""
+    out, findings = console(), document["findings"]
+    name = "all agents together" if document["agent_name"] == "*" else document["agent_name"]
+    out.print(
+        f"[bold]{escape(name)}[/]: {document['n_contents']:,} reviewed outputs, {document['n_reviewers']:,} reviewers, "
+        f"{_window(document['window'])}"
+    )
+    if not findings:
+        out.print(f"No finding is published. {_why_nothing(document)}")
+        return
+    out.print(_findings_table(findings))
+    for finding in findings:
+        if finding["published"]:
+            out.print(Text(f"  {finding['sentence']}"))
+
+
+def print_highlights(document: Document, count: int) -> None:
+    """The strongest findings in words."""
+    out, findings = console(), document["findings"]
+    name = "All agents together" if document["agent_name"] == "*" else document["agent_name"]
+    out.print(f"\n[bold]{escape(name)}[/] ({document['n_contents']:,} outputs, {document['n_reviewers']:,} reviewers)")
+    for finding in findings[:count]:
+        out.print(Text(f"  {finding['sentence']}"))
+    if not findings:
+        out.print(f"  No finding is published. {_why_nothing(document)}")
+    elif len(findings) > count:
+        out.print(f"  [dim]and {len(findings) - count} more[/]")
+
+
+def _findings_table(findings: Sequence[Document]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (
+        *(("feature", "left"), ("aspect", "left"), ("r", "right"), ("95 % interval", "right"), ("shrunk", "right")),
+        *(("q", "right"), ("confidence", "right"), ("outputs", "right"), ("reviewers", "right")),
+    ):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    withheld = not all(finding["published"] for finding in findings)
+    if withheld:
+        table.add_column("not published because")
+    for finding in findings:
+        cells = [
+            *(finding["feature"], finding["aspect"], _signed(finding["r"]), _interval(finding), _signed(finding["r_shrunk"])),
+            *(_probability(finding["q_value"]), _probability(finding["confidence"])),
+            *(f"{finding['n_contents']:,}", f"{finding['n_reviewers'] or 0:,}"),
+            *([finding["reason"] or ""] if withheld else []),
+        ]
+        table.add_row(*map(escape, cells), style=None if finding["published"] else "dim")
+    return table
+
+
+def _why_nothing(document: Document) -> str:
+    part = document["parts"].get("correlations", {})
+    reason = document.get("reason") or part.get("reason")
+    listed = "every tested pair and its reason: add --all"
+    return f"{reason}; {listed}" if reason else f"{listed[0].upper()}{listed[1:]}"
+
+
+def print_status(document: Document) -> None:
+    """Every agent with what was learned and what is pending, then the last learning run."""
+    out, run = console(), document["last_run"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (
+        ("agent", "left"),
+        ("status", "left"),
+        ("outputs", "right"),
+        ("findings", "right"),
+        ("pending", "right"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("remark")
+    for agent in document["agents"]:
+        status, correlations = agent["status"] or "new", agent["parts"].get("correlations", {})
+        table.add_row(
+            escape(agent["agent_name"]),
+            Text(status.replace("_", " "), style=_STATUS_STYLE.get(status, "")),
+            f"{agent['n_contents']:,}",
+            str(correlations.get("published", 0)),
+            f"{agent['pending']:,}",
+            escape(agent.get("reason") or correlations.get("reason") or ""),
+        )
+    if document["agents"]:
+        out.print(table)
+    if document.get("rejected"):
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in document["rejected"].items())
+        out.print(f"Refused input: {refused} (table rejected_feedback).")
+    out.print(_run_line(run) if run else "Nothing has been learned yet: `feedback-pipeline learn --all`.")
+
+
+def _run_line(run: Document) -> str:
+    return (
+        f"Last learned {run['published_at'][:16].replace('T', ' ')} UTC from {run.get('sample_size', 0):,} reviews of "
+        f"{run['n_contents']:,} outputs by {run['n_reviewers']:,} reviewers, {_window(run['window'])}: "
+        f"{run.get('patterns_learned', 0):,} findings."
+    )
+
+
+def _window(window: Document) -> str:
+    if window["last"] is None:
+        return "no reviews yet"
+    return f"{window['first'] or 'the beginning'} to {window['last']}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def _interval(finding: Document) -> str:
+    return "" if finding["ci_low"] is None else f"[{finding['ci_low']:.2f}, {finding['ci_high']:.2f}]"
+
+
+def _probability(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows on a terminal that something is going on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(f"{what} ..."):
+        yield

@@ -1,0 +1,133 @@
+"""Serves an installation from one terminal: the Dagster web UI and daemon, the embedded server kept alive."""
+
+import fcntl
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.errors import UserError
+from feedback_pipeline.processes import Children, Service, wait_for_stop
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+
+LOOPBACK: Final = "127.0.0.1"
+ANSWER_EVERY_S: Final = 1.0
+DATABASE_EVERY_S: Final = 5.0
+ORPHANS_EVERY_S: Final = 30.0
+_PORTS_TRIED: Final = 50
+
+
+@contextmanager
+def single_server(settings: Settings) -> Iterator[None]:
+    """One `up` or `demo` for an installation.
+
+    Raises:
+        UserError: another one is running.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (settings.home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{settings.home} is being served from another terminal; stop that one with Ctrl-C first") from None
+        yield
+
+
+def free_port(wanted: int) -> int:
+    """The port wanted, or the next one that is free on loopback."""
+    for port in range(wanted, wanted + _PORTS_TRIED):
+        if _is_free(port):
+            return port
+    raise UserError(f"no free port from {wanted} on; set FEEDBACK_DAGSTER_PORT")
+
+
+def serve(environment: Environment, port: int) -> None:
+    """Runs web UI and daemon until Ctrl-C or SIGTERM; ends them and everything they started.
+
+    Raises:
+        UserError: the port is taken.
+        StoreError: a service keeps ending, or the embedded server cannot be kept running.
+    """
+    if not _is_free(port):
+        raise UserError(f"port {port} on {LOOPBACK} is taken; stop what uses it or set FEEDBACK_DAGSTER_PORT to another one")
+    environment.adopt()
+    from feedback_pipeline.orchestration.orphans import watch_for_orphans
+
+    url = f"http://{LOOPBACK}:{port}"
+    click.echo(f"Starting the Dagster UI on {url} ...")
+    with watch_for_orphans(environment.database) as look, Children(_services(port), environment.of_children()) as children:
+        wait_for_stop([children.watch, _every(ANSWER_EVERY_S, _announce_when_ready(url)), *_maintenance(environment, look)])
+        click.echo("Stopping ...")
+
+
+def _services(port: int) -> list[Service]:
+    location = ("-m", "feedback_pipeline.definitions")
+    quiet = ("--code-server-log-level", "warning")
+    web = ("-h", LOOPBACK, "-p", str(port), "--log-level", "warning", "--dagster-log-level", "warning", "--suppress-warnings")
+    return [
+        Service("dagster-web", (sys.executable, "-m", "dagster_webserver", *web, *location, *quiet)),
+        Service("dagster-daemon", (sys.executable, "-m", "dagster._daemon", "run", "--log-level", "warning", *location, *quiet)),
+    ]
+
+
+def _maintenance(environment: Environment, orphans: Callable[[], list[str]]) -> list[Callable[[], None]]:
+    def report_orphans() -> None:
+        for run_id in orphans():
+            click.echo(f"Run {run_id} had lost its process; it is marked as failed.")
+
+    def keep_database() -> None:
+        EmbeddedPostgres(environment.settings.home).ensure_running()
+
+    embedded = environment.settings.database_url is None
+    return [*([_every(DATABASE_EVERY_S, keep_database)] if embedded else []), _every(ORPHANS_EVERY_S, report_orphans)]
+
+
+def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    due = time.monotonic()
+
+    def tick() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            action()
+            due = time.monotonic() + seconds
+
+    return tick
+
+
+def _announce_when_ready(url: str) -> Callable[[], None]:
+    ready = False
+
+    def tick() -> None:
+        nonlocal ready
+        if not ready and _answers(f"{url}/server_info"):
+            ready = True
+            click.echo(f"\n  Dagster UI  {click.style(url, bold=True)}   (Ctrl-C stops everything)\n")
+
+    return tick
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

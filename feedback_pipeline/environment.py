@@ -1,0 +1,157 @@
+"""The environment commands and their children run in: a migrated database, a Dagster home, the variables that name both."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from feedback_pipeline.errors import UserError
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.migrations import migrate
+
+DAGSTER_URL_VARIABLE = "DAGSTER_POSTGRES_URL"
+# What libpq reads, so that `run -- psql` opens this database.
+_LIBPQ = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A prepared installation: its database, and the variables every child process gets."""
+
+    settings: Settings
+    database: Database
+    variables: dict[str, str]
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of the Dagster instance: its configuration and the logs of the steps."""
+        return self.settings.home / "dagster"
+
+    def of_children(self) -> dict[str, str]:
+        """The environment of a child process: this process's own, with the variables of the installation."""
+        # The commands installed beside this interpreter are found without activating its environment.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return os.environ | self.variables | {"PATH": path}
+
+    def of_tools(self) -> dict[str, str]:
+        """The environment of any command: that of the children, and the database for the tools of PostgreSQL."""
+        parsed = conninfo_to_dict(self.database.url)
+        return self.of_children() | {variable: str(parsed[key]) for key, variable in _LIBPQ.items() if parsed.get(key)}
+
+    def adopt(self) -> None:
+        """Sets the variables in this process, for a Dagster instance that runs in it."""
+        os.environ.update(self.variables)
+
+
+def settings_from_environment() -> Settings:
+    """The settings.
+
+    Raises:
+        UserError: a FEEDBACK_ variable cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"FEEDBACK_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors(include_input=False))
+        raise UserError(f"{wrong}; correct the variable or unset it") from None
+    except SettingsError:
+        raise UserError("FEEDBACK_SCORE_BOUNDS is not JSON; write it as '{\"*\": [0, 10]}' or unset it") from None
+
+
+@contextmanager
+def open_database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+    """Yields the database of the installation; starts or joins the embedded server when no URL is set.
+
+    Args:
+        settings: names the database, or the home of the embedded server.
+        migrated: bring the tables up to date first.
+
+    Raises:
+        StoreUnavailable: the database server cannot be reached or started.
+    """
+    if settings.database_url is not None:
+        database = Database(settings.database_url.get_secret_value())
+        if migrated:
+            migrate(database)
+        yield database
+        return
+    with EmbeddedPostgres(settings.home).hold() as database:
+        if migrated:
+            migrate(database)
+        yield database
+
+
+@contextmanager
+def readable_database(settings: Settings) -> Iterator[Database]:
+    """Yields the database for a command that only reads: a database of the user's own is left as it is."""
+    with open_database(settings, migrated=settings.database_url is None) as database:
+        yield database
+
+
+@contextmanager
+def prepared(settings: Settings, *, overridable: bool = True) -> Iterator[Environment]:
+    """Yields the environment of a command that runs Dagster: database migrated, Dagster's own database and home made.
+
+    Args:
+        settings: of the installation.
+        overridable: DAGSTER_POSTGRES_URL, where it is set, names Dagster's database.
+
+    Raises:
+        StoreUnavailable: the database server cannot be reached or started.
+        StoreError: Dagster's database does not exist and may not be created.
+    """
+    with open_database(settings) as database:
+        home = settings.home / "dagster"
+        chosen = os.environ.get(DAGSTER_URL_VARIABLE) if overridable else None
+        dagster_url = chosen or _dagster_database(settings, database).sqlalchemy_url()
+        _write_dagster_home(home)
+        yield Environment(settings, database, _variables(settings, database, home, dagster_url))
+
+
+def _dagster_database(settings: Settings, database: Database) -> Database:
+    sibling = database.sibling("dagster" if settings.database_url is None else f"{database.name}_dagster")
+    sibling.ensure_exists()
+    return sibling
+
+
+def _write_dagster_home(home: Path) -> None:
+    (home / ".nux").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_dagster_yaml(), home / "dagster.yaml")
+    # The web UI opens with the work, not with an invitation to a newsletter.
+    (home / ".nux" / "nux.yaml").write_text("seen: 1\n")
+
+
+def _dagster_yaml() -> Path:
+    """dagster.yaml of the installed wheel, or of the checkout this package runs from."""
+    packaged = files("feedback_pipeline") / "_resources" / "dagster.yaml"
+    return Path(str(packaged)) if packaged.is_file() else Path(__file__).parent.parent / "dagster.yaml"
+
+
+def _variables(settings: Settings, database: Database, dagster_home: Path, dagster_url: str) -> dict[str, str]:
+    return {
+        "FEEDBACK_DATABASE_URL": database.url,
+        "FEEDBACK_HOME": str(settings.home),
+        "FEEDBACK_STORE_URL": settings.store,
+        "FEEDBACK_FIRST_DAY": settings.first_day.isoformat(),
+        "FEEDBACK_SCORE_BOUNDS": json.dumps(settings.score_bounds),
+        "FEEDBACK_SEED": str(settings.seed),
+        "DAGSTER_HOME": str(dagster_home),
+        DAGSTER_URL_VARIABLE: dagster_url,
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        # Events of a range of days are written in batches: one statement instead of one for each day.
+        "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", "500"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLBACKEND": "Agg",
+        "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
+    }

@@ -1,0 +1,73 @@
+"""The reduce: one pass over all agents of the window. Each asset writes one artifact of the learning run."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import dagster as dg
+
+from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
+from feedback_pipeline.orchestration.columns import correlations_schema, severities_schema
+from feedback_pipeline.orchestration.failures import only_stores_are_retried
+from feedback_pipeline.orchestration.ownership import OWNERS
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
+from feedback_pipeline.settings import Settings
+
+PREFERENCE_MODELS: Final = dg.AssetKey("preference_models")
+QUALITY_CORRELATIONS: Final = dg.AssetKey("quality_correlations")
+
+
+@dg.asset(
+    key=PREFERENCE_MODELS,
+    deps=[HUMAN_FEEDBACK, FEATURE_TABLE],
+    group_name="insights",
+    kinds={"python", "scikitlearn"},
+    owners=OWNERS,
+    code_version="1",
+    description="How strict each reviewer is, on each aspect, and every score with that strictness taken out. "
+    "Estimated from outputs that several people reviewed wherever there are enough of them.",
+    metadata={"dagster/column_schema": severities_schema()},
+)
+def preference_models(
+    database: DatabaseResource,
+    feature_store: FeatureStoreResource,
+    learning_lock: LearningLock,  # held, not called
+) -> dg.MaterializeResult[None]:
+    """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores."""
+    from feedback_pipeline import learning_pass
+    from feedback_pipeline.orchestration.insight_report import describe_severities
+
+    plain = database.open()
+    with only_stores_are_retried():
+        store = feature_store.open(plain)
+        outcome = learning_pass.estimate_preferences(plain, store, Settings(), now=datetime.now(UTC))
+    return dg.MaterializeResult(metadata=describe_severities(outcome))
+
+
+@dg.asset(
+    key=QUALITY_CORRELATIONS,
+    deps=[PREFERENCE_MODELS, FEATURE_TABLE],
+    group_name="insights",
+    kinds={"python", "numpy"},
+    owners=OWNERS,
+    code_version="1",
+    description="Which properties of an agent's outputs go with better or worse scores: rank correlations of adjusted scores, "
+    "with intervals robust to the reviewers, false discovery rate and shrinkage over the agents; every tested pair, with the "
+    "reason where it is not published.",
+    metadata={"dagster/column_schema": correlations_schema()},
+)
+def quality_correlations(
+    database: DatabaseResource,
+    feature_store: FeatureStoreResource,
+    learning_lock: LearningLock,  # held, not called
+) -> dg.MaterializeResult[None]:
+    """Correlates every feature with every aspect, for all agents at once."""
+    from feedback_pipeline import learning_pass
+    from feedback_pipeline.orchestration.insight_report import describe_correlations
+
+    with only_stores_are_retried():
+        store = feature_store.open(database.open())
+        outcome = learning_pass.correlate(store, Settings())
+    return dg.MaterializeResult(metadata=describe_correlations(outcome))
+
+
+assets = [preference_models, quality_correlations]

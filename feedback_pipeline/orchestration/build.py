@@ -1,0 +1,33 @@
+"""Builds the definitions: the one place where assets, checks, jobs and resources meet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from feedback_pipeline.orchestration.assets import GROUPS
+from feedback_pipeline.orchestration.checks import checks
+from feedback_pipeline.orchestration.jobs import jobs
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
+
+
+def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Fresh definitions; opens no connection and reads no file.
+
+    Args:
+        resource_overrides: replaces resources by name: `database`, `feature_store`, `learning_lock`.
+    """
+    given = dict(resource_overrides or {})
+    database = given.get("database", DatabaseResource(url=dg.EnvVar("FEEDBACK_DATABASE_URL")))
+    resources = {
+        "database": database,
+        "feature_store": FeatureStoreResource(),
+        "learning_lock": LearningLock(database=database),
+    }
+    return dg.Definitions(
+        assets=[asset for modules in GROUPS.values() for module in modules for asset in module.assets],
+        asset_checks=checks,
+        jobs=jobs,
+        resources=resources | given,
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,68 @@
+"""Metadata of the extracted days: rows by day, the columns they come from, a picture of the features."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+
+from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
+
+if TYPE_CHECKING:
+    from feedback_pipeline.storage.database import Database
+    from feedback_pipeline.storage.extraction import ExtractionReport
+    from feedback_pipeline.storage.feature_store import FeatureStore
+
+PICTURED_DAYS: Final = 30
+
+
+def observe_sources(database: "Database") -> Iterator[dg.AssetObservation]:
+    """How many rows each source table holds now."""
+    from feedback_pipeline.storage.source_counts import source_row_counts
+
+    for table, (rows, counted) in source_row_counts(database).items():
+        yield dg.AssetObservation(
+            asset_key=table, metadata={"dagster/row_count": rows, "rows are": "counted" if counted else "estimated by Postgres"}
+        )
+
+
+def describe_days(
+    context: dg.AssetExecutionContext, store: "FeatureStore", report: "ExtractionReport", days: Sequence[date]
+) -> dict[str, Any]:
+    """Adds to every day of the run its row counts and whether it was read; returns what holds for the run as a whole."""
+    manifests, read = store.days(), set(report.days)
+    for day in days:
+        manifest, key = manifests.get(day), day.isoformat()
+        state = "read" if day in read else "unchanged" if manifest else "no reviews"
+        for asset in (HUMAN_FEEDBACK, FEATURE_TABLE):
+            rows = manifest[asset.path[-1]]["rows"] if manifest else 0
+            context.add_asset_metadata(
+                {"dagster/partition_row_count": rows, "this day": state}, asset_key=asset, partition_key=key
+            )
+    _add_picture(context, store, [day for day in days if day in manifests])
+    context.log.info("Read %s of %s days; the others are unchanged or without reviews", len(read), len(days))
+    return {
+        "days in this run": len(days),
+        "days read": len(read),
+        "days unchanged": sum(day in manifests for day in days) - len(read),
+    }
+
+
+def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days: Sequence[date]) -> None:
+    """The distribution of the features, on the last day of the run that holds any; a whole range has one picture."""
+    if not days:
+        return
+    from feedback_pipeline.orchestration.pictures import feature_distributions, markdown
+
+    last = max(days)
+    first = max(min(days), last - timedelta(days=PICTURED_DAYS - 1))
+    _, features = store.read_tables(first, last)
+    title = (
+        f"{features.num_rows:,} reviewed outputs, {first} to {last}"
+        if first < last
+        else f"{features.num_rows:,} reviewed outputs, {last}"
+    )
+    picture = markdown(feature_distributions(features, title), "Distribution of the features")
+    context.add_asset_metadata(
+        {"distribution": dg.MetadataValue.md(picture)}, asset_key=FEATURE_TABLE, partition_key=last.isoformat()
+    )

@@ -1,0 +1,67 @@
+"""Resources: typed shells that Dagster configures around the plain objects of storage/.
+
+Belongs here: fields, their descriptions, setup and teardown. Does not belong here: SQL, files, anything a script without
+Dagster would want too.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from feedback_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from feedback_pipeline.storage.database import Database
+    from feedback_pipeline.storage.feature_store import FeatureStore
+
+
+class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Postgres database with the source tables and everything learned."""
+
+    url: str = Field(description="postgresql:// URL; bound to FEEDBACK_DATABASE_URL")
+
+    def open(self) -> "Database":
+        """The plain database object; opens no connection yet."""
+        from feedback_pipeline.storage.database import Database
+
+        return Database(self.url)
+
+
+class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Parquet files of human_feedback, feature_table and the results of the learning runs."""
+
+    root: str = Field(default="", description="folder or fsspec URL; empty: what FEEDBACK_STORE_URL or FEEDBACK_HOME say")
+
+    def open(self, database: "Database") -> "FeatureStore":
+        """The store of the installation whose id the database holds."""
+        from feedback_pipeline.storage.feature_store import FeatureStore
+        from feedback_pipeline.storage.installation import read_installation
+
+        with database.connect() as connection:
+            installation = read_installation(connection)
+        return FeatureStore(self.root or Settings().store, installation.id)
+
+
+class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One learning pass at a time.
+
+    Steps run in the run's own process, where a resource lives from the first step to the last: so whoever starts a run
+    (terminal, web UI, schedule), its process takes the lock once, nothing takes it twice, and a dying process frees it.
+    """
+
+    database: DatabaseResource
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LearningLock"]:
+        """Waits for a pass that is running, and says so; then holds the lock until the run ends."""
+        from feedback_pipeline.storage.pass_lock import learning_pass_lock
+
+        def say() -> None:
+            if context.log is not None:
+                context.log.warning("Another learning pass is running on this database; waiting for it to finish")
+
+        with learning_pass_lock(self.database.open(), say):
+            yield self

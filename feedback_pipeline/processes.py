@@ -1,0 +1,194 @@
+"""Child processes of one terminal: prefixed logs, restarts, and an end that leaves none behind."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+import click
+
+from feedback_pipeline.errors import StoreError
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RESTARTS_ALLOWED: Final = 5
+RESTARTS_WITHIN_S: Final = 600.0
+RESTART_PAUSE_S: Final = 2.0
+STOP_PATIENCE_S: Final = 20.0
+POLL_S: Final = 0.2
+_COLORS: Final = ("cyan", "magenta", "yellow", "green")
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True)
+class Service:
+    """A long-running command.
+
+    Attributes:
+        name: stands before each of its lines.
+        command: program and arguments.
+    """
+
+    name: str
+    command: tuple[str, ...]
+
+
+class Children:
+    """The services of one terminal; as a context manager it starts them and, whatever happens, ends them.
+
+    Args:
+        services: what to run.
+        variables: the environment of the children.
+    """
+
+    def __init__(self, services: Sequence[Service], variables: Mapping[str, str]) -> None:
+        self._services = list(services)
+        self._variables = dict(variables)
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._starts: dict[str, deque[float]] = {service.name: deque() for service in services}
+        self._due: dict[str, float] = {}
+        self._readers: list[threading.Thread] = []
+        self._colors = {service.name: _COLORS[i % len(_COLORS)] for i, service in enumerate(services)}
+        self._width = max(len(service.name) for service in services)
+
+    def __enter__(self) -> "Children":
+        try:
+            for service in self._services:
+                self._start(service)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def watch(self) -> None:
+        """Starts again what ended, after a pause.
+
+        Raises:
+            StoreError: a service keeps ending.
+        """
+        now = time.monotonic()
+        for service in self._services:
+            process = self._running.get(service.name)
+            if process is not None and process.poll() is not None:
+                del self._running[service.name]
+                self._note(service, f"ended with status {process.returncode}; starting it again")
+                self._due[service.name] = now + RESTART_PAUSE_S
+            if service.name in self._due and now >= self._due[service.name]:
+                del self._due[service.name]
+                self._start(service)
+
+    def stop(self) -> None:
+        """Ends all children and theirs: asks them first, kills the groups that are still there."""
+        groups = [process.pid for process in self._running.values()]
+        for group in groups:
+            _signal_group(group, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        while time.monotonic() < deadline and any(map(_group_lives, groups)):
+            for process in self._running.values():
+                process.poll()  # a dead leader that nobody has waited for still counts as alive
+            time.sleep(POLL_S / 2)
+        for group in groups:
+            _signal_group(group, signal.SIGKILL)
+        for process in self._running.values():
+            process.wait()
+        for reader in self._readers:
+            reader.join(timeout=STOP_PATIENCE_S)
+        self._running.clear()
+
+    def _start(self, service: Service) -> None:
+        starts, now = self._starts[service.name], time.monotonic()
+        while starts and now - starts[0] > RESTARTS_WITHIN_S:
+            starts.popleft()
+        if len(starts) > RESTARTS_ALLOWED:
+            raise StoreError(f"{service.name} keeps ending; its last lines above say why. Correct that and start again")
+        starts.append(now)
+        process = subprocess.Popen(  # noqa: S603 - commands of this package
+            service.command,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_die_with_parent if _LIBC else None,
+        )
+        self._running[service.name] = process
+        reader = threading.Thread(target=self._copy_lines, args=(service, process), daemon=True)
+        reader.start()
+        self._readers = [*(known for known in self._readers if known.is_alive()), reader]
+
+    def _copy_lines(self, service: Service, process: subprocess.Popen[str]) -> None:
+        if process.stdout is not None:
+            with process.stdout as lines:
+                for line in lines:
+                    self._note(service, line.rstrip("\n"))
+
+    def _note(self, service: Service, line: str) -> None:
+        click.echo(click.style(f"{service.name:<{self._width}} | ", fg=self._colors[service.name]) + line)
+
+
+def wait_for_stop(ticks: Sequence[Callable[[], None]]) -> None:
+    """Calls every tick, in order, about five times a second until Ctrl-C, SIGTERM or the end of the terminal asks to stop."""
+    asked = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    try:
+        while not asked.wait(POLL_S):
+            for tick in ticks:
+                tick()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_in_foreground(command: Sequence[str], variables: Mapping[str, str]) -> int:
+    """Runs a command with this terminal and returns its exit status, 128 + n for the end by signal n.
+
+    The terminal sends Ctrl-C to the command too, which decides what it means; SIGTERM is passed on.
+    """
+    process = subprocess.Popen(list(command), env=dict(variables))  # noqa: S603 - what the user asked for
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number)),
+    }
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - status if status < 0 else status
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

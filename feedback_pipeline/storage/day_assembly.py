@@ -1,0 +1,225 @@
+"""From the rows of the database to the two tables of each day: check, join outputs with their reviews, split by day."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES, TEXT_FEATURES
+from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
+from feedback_pipeline.storage.ledger import Reason
+from feedback_pipeline.storage.named_numbers import NamedNumbers, split_named_numbers, usable_custom_features, usable_scores
+from feedback_pipeline.storage.refusals import Refusals, finite_or_null, where
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MAX_CUSTOM_FEATURES: Final = 200
+_EPOCH: Final = date(1970, 1, 1)
+_DAY_US: Final = 86_400_000_000
+_DECISIONS: Final = pa.array(["approve", "reject", "request_changes"])
+_CATEGORY_LENGTH: Final = 64
+_LINE_BREAK: Final = "[\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029]"
+_RUN_NUMBERS: Final = ("duration_ms", "input_tokens", "output_tokens", "cost")
+
+
+@dataclass(frozen=True)
+class DayTables:
+    """What is stored of one day.
+
+    Attributes:
+        human_feedback: One row per (output, review).
+        feature_table: One row per output.
+        reviews: Reviews of the day in the database.
+        refused_reviews: Those of them that belong to no output.
+    """
+
+    human_feedback: pa.Table
+    feature_table: pa.Table
+    reviews: int
+    refused_reviews: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs with their features: `table` has the columns of FEATURE_TABLE without content_id, `custom` the rest."""
+
+    table: pa.Table
+    custom: NamedNumbers
+
+
+def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusals) -> Outputs:
+    """Check the outputs read; numbers that are none become missing.
+
+    Args:
+        rows: Columns of `OUTPUTS`.
+        texts: Text features, arrays aligned with the rows; empty = not read, all missing.
+        refusals: Receives what cannot be used.
+    """
+    unnamed = pc.fill_null(pc.equal(rows["agent_name"], "*"), True)
+    refusals.add("agent_performance", rows["performance_id"].filter(unnamed), Reason.UNUSABLE_NAME, "agent_name")
+    named = pc.invert(unnamed)
+    kept = named.to_numpy()
+    rows = rows.filter(named).combine_chunks()
+    ids = rows["performance_id"].combine_chunks()
+    columns = {
+        name: rows[name]
+        for name in ("agent_name", "execution_id", "agent_type", "retry_count", *NUMERIC_FEATURES)
+        if name in rows.column_names
+    }
+    for name in _RUN_NUMBERS:
+        columns[name], bad = finite_or_null(rows[name])
+        refusals.add("agent_performance", ids.take(where(bad)), Reason.NOT_A_NUMBER, name)
+    for name in TEXT_FEATURES:
+        values = texts[name][kept] if texts else np.full(len(ids), np.nan)
+        columns[name] = pa.array(values, mask=np.isnan(values))
+    for name in CATEGORIES:
+        columns[name] = _short_text(rows[name])
+    names = [field.name for field in FEATURE_TABLE if field.name != "content_id"]
+    custom = usable_custom_features(split_named_numbers(rows["custom_names"], rows["custom_values"]), ids, refusals)
+    return Outputs(pa.table({name: columns[name] for name in names}), custom)
+
+
+def usable_reviews(rows: pa.Table, bounds: Mapping[str, tuple[float, float]], refusals: Refusals) -> pa.Table:
+    """Check the reviews read.
+
+    Args:
+        rows: Columns of `REVIEWS`.
+        bounds: Score bounds by aspect, "*" for the others.
+        refusals: Receives what cannot be used.
+
+    Returns:
+        The reviews that have an execution: columns of HUMAN_FEEDBACK without agent_name.
+    """
+    found = pc.and_(pc.fill_null(rows["workflow_found"], False), pc.is_valid(rows["execution_id"]))
+    refusals.add("review_feedback", rows["feedback_id"].filter(pc.invert(found)), Reason.DANGLING_KEY, "workflow_id")
+    rows = rows.filter(found).combine_chunks()
+    ids = rows["feedback_id"].combine_chunks()
+    broken = pc.is_valid(rows["not_an_object"])
+    refusals.add(
+        "review_feedback", ids.filter(broken.combine_chunks()), Reason.SCORES_NOT_AN_OBJECT, rows["not_an_object"].filter(broken)
+    )
+    scores = usable_scores(split_named_numbers(rows["aspects"], rows["scores"]), ids, bounds, refusals)
+    aspects, values = scores.lists(len(ids))
+    columns = {name: rows[name] for name in rows.column_names} | {"aspects": aspects, "scores": values}
+    columns["decision"] = _known_decisions(rows["decision"].combine_chunks(), ids, refusals)
+    columns["feedback_confidence"] = _shares(rows["feedback_confidence"], ids, refusals)
+    return pa.table({name: columns[name] for name in HUMAN_FEEDBACK.names if name != "agent_name"})
+
+
+def assemble_days(all_reviews: pa.Table, reviews: pa.Table, outputs: Outputs, refusals: Refusals) -> dict[date, DayTables]:
+    """Join reviews and outputs by execution and split by the day of the review.
+
+    Args:
+        all_reviews: Every review read (feedback_id, reviewed_at).
+        reviews: The usable ones, from `usable_reviews`.
+        outputs: The outputs of their executions.
+        refusals: Receives reviews whose execution has no output.
+
+    Returns:
+        The tables of every day that has a review in the database.
+    """
+    review, output = _matches(reviews["execution_id"], outputs.table["execution_id"])
+    matched = np.zeros(reviews.num_rows, dtype=bool)
+    matched[review] = True
+    refusals.add("review_feedback", reviews["feedback_id"].take(where(~matched)), Reason.NO_SUCCESSFUL_EXECUTION, "workflow_id")
+    days, counts = np.unique(_days(all_reviews["reviewed_at"]), return_counts=True)
+    own_day = _days(reviews["reviewed_at"])
+    used = np.bincount(np.searchsorted(days, own_day[matched]), minlength=len(days))
+    order = np.argsort(own_day[review], kind="stable")
+    review, output = review[order], output[order]
+    bounds = np.searchsorted(own_day[review], np.append(days, days[-1:] + 1))
+    result = {}
+    for index, day in enumerate(days):
+        part = slice(bounds[index], bounds[index + 1])
+        feedback = reviews.take(pa.array(review[part]))
+        feedback = feedback.add_column(0, "agent_name", outputs.table["agent_name"].take(pa.array(output[part])))
+        features = _feature_table(outputs, output[part], feedback["content_id"])
+        read_reviews = int(counts[index])
+        result[_EPOCH + timedelta(days=int(day))] = DayTables(
+            feedback.select(HUMAN_FEEDBACK.names), features, read_reviews, read_reviews - int(used[index])
+        )
+    return result
+
+
+def _matches(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[Ints, Ints]:
+    """Positions (left, right) of all equal pairs, ordered by left and then right."""
+    encoded = pc.dictionary_encode(right.combine_chunks())
+    code = encoded.indices.to_numpy()
+    order = np.argsort(code, kind="stable")
+    counts = np.bincount(code, minlength=len(encoded.dictionary))
+    begin = np.cumsum(counts) - counts
+    wanted = pc.fill_null(pc.index_in(left.combine_chunks(), value_set=encoded.dictionary), -1).to_numpy()
+    rows = np.flatnonzero(wanted >= 0)
+    repeats = counts[wanted[rows]]
+    position = np.repeat(rows, repeats)
+    within = np.arange(len(position)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    return position, order[np.repeat(begin[wanted[rows]], repeats) + within]
+
+
+def _feature_table(outputs: Outputs, output: Ints, content_id: pa.ChunkedArray) -> pa.Table:
+    """The rows of the distinct outputs among `output`, with the smallest content id of each and the day's custom features."""
+    distinct, place = np.unique(output, return_inverse=True)
+    encoded = pc.dictionary_encode(content_id.combine_chunks())
+    by_rank = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(by_rank), dtype=np.int64)
+    rank[by_rank] = np.arange(len(by_rank))
+    smallest = np.full(len(distinct), len(by_rank), dtype=np.int64)
+    np.minimum.at(smallest, place, rank[encoded.indices.to_numpy()])
+    table = outputs.table.take(pa.array(distinct))
+    table = table.add_column(2, "content_id", encoded.dictionary.take(pa.array(by_rank[smallest])))
+    for name, values in _custom_columns(outputs.custom, distinct).items():
+        table = table.append_column(name, pa.array(values, mask=np.isnan(values)))
+    return table
+
+
+def _custom_columns(custom: NamedNumbers, rows: Ints) -> dict[str, Floats]:
+    """Columns of the custom features that some of the rows have; the most frequent ones where there are too many."""
+    place = np.searchsorted(rows, custom.row)
+    mine = (
+        custom.keep((place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == custom.row))
+        if len(rows)
+        else custom.keep(custom.row < 0)
+    )
+    frequency = np.bincount(mine.code, minlength=len(mine.names))
+    present = sorted(np.flatnonzero(frequency), key=lambda code: (-frequency[code], mine.names[code]))[:MAX_CUSTOM_FEATURES]
+    columns = {}
+    for code in sorted(present, key=lambda code: mine.names[code]):
+        entries = mine.code == code
+        columns[mine.names[code]] = np.full(len(rows), np.nan)
+        columns[mine.names[code]][np.searchsorted(rows, mine.row[entries])] = mine.value[entries]
+    return columns
+
+
+def _days(moments: pa.ChunkedArray) -> Ints:
+    days: Ints = pc.cast(moments, pa.int64()).to_numpy() // _DAY_US
+    return days
+
+
+def _short_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    length = pc.utf8_length(values)
+    usable = pc.and_(
+        pc.and_(pc.greater(length, 0), pc.less_equal(length, _CATEGORY_LENGTH)),
+        pc.invert(pc.match_substring_regex(values, _LINE_BREAK)),
+    )
+    return pc.if_else(usable, values, pa.scalar(None, pa.string()))
+
+
+def _known_decisions(decisions: pa.Array, ids: pa.Array, refusals: Refusals) -> pa.Array:
+    known = pc.is_in(decisions, value_set=_DECISIONS)
+    unknown = pc.and_(pc.invert(known), pc.is_valid(decisions))
+    refusals.add("review_feedback", ids.filter(unknown), Reason.UNKNOWN_DECISION, "decision")
+    return pc.if_else(known, decisions, pa.scalar(None, pa.string()))
+
+
+def _shares(values: pa.ChunkedArray, ids: pa.Array, refusals: Refusals) -> pa.Array:
+    numbers, bad = finite_or_null(values)
+    refusals.add("review_feedback", ids.take(where(bad)), Reason.NOT_A_NUMBER, "feedback_confidence")
+    outside = pc.fill_null(pc.or_(pc.less(numbers, 0.0), pc.greater(numbers, 1.0)), False)
+    refusals.add("review_feedback", ids.filter(outside), Reason.CONFIDENCE_OUT_OF_BOUNDS, "feedback_confidence")
+    return pc.if_else(outside, pa.scalar(None, pa.float64()), numbers)

@@ -1,0 +1,86 @@
+"""Reading days from the source tables: the queries of a set of days, their texts measured block by block."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.sql import SQL
+
+from feedback_pipeline.learning.features import TEXT_FEATURES
+from feedback_pipeline.learning.text import Documents, text_features
+from feedback_pipeline.settings import ScoreBounds
+from feedback_pipeline.storage.copying import copy_blocks, copy_table
+from feedback_pipeline.storage.database import Connection
+from feedback_pipeline.storage.day_assembly import DayTables, assemble_days, usable_outputs, usable_reviews
+from feedback_pipeline.storage.extracted_columns import OUTPUTS, REVIEWS, TEXTS
+from feedback_pipeline.storage.extraction_sql import ExtractionQueries, moment
+from feedback_pipeline.storage.ledger import Reason
+from feedback_pipeline.storage.refusals import Refusals
+from feedback_pipeline.storage.source_columns import source_columns
+
+
+class DayReader:
+    """Reads days through one connection and collects what cannot be used.
+
+    Args:
+        conn: A connection inside one snapshot.
+        bounds: Score bounds by aspect, "*" for the others.
+        with_texts: Whether texts are read; without them their features are missing.
+    """
+
+    def __init__(self, conn: Connection, bounds: ScoreBounds, *, with_texts: bool = True) -> None:
+        self.refusals = Refusals()
+        self._conn, self._bounds, self._with_texts = conn, bounds, with_texts
+        self._columns = source_columns(conn)
+
+    def read(self, days: Sequence[date]) -> dict[date, DayTables]:
+        """Read days that have reviews."""
+        queries = ExtractionQueries(self._columns, days)
+        rows = copy_table(self._conn, queries.reviews(), REVIEWS)
+        runs = copy_table(self._conn, queries.outputs(), OUTPUTS)
+        texts = self._texts(queries, runs["performance_id"]) if self._with_texts else {}
+        self._refuse_confidences(runs)
+        reviews = usable_reviews(rows, self._bounds, self.refusals)
+        outputs = usable_outputs(runs, texts, self.refusals)
+        return assemble_days(rows.select(["feedback_id", "reviewed_at"]), reviews, outputs, self.refusals)
+
+    def refuse_before(self, first_day: date) -> None:
+        """Refuse reviews before the first day that the ledger does not hold yet."""
+        query = SQL(
+            "SELECT r.id::text FROM review_feedback r WHERE r.reviewed_at < {} AND NOT EXISTS (SELECT FROM rejected_feedback l "
+            "WHERE l.source = 'review_feedback' AND l.row_id = r.id::text AND l.reason = {})"
+        ).format(moment(first_day), str(Reason.BEFORE_FIRST_DAY))
+        early = copy_table(self._conn, query, pa.schema([("id", pa.string())]))
+        self.refusals.add("review_feedback", early["id"], Reason.BEFORE_FIRST_DAY, "reviewed_at")
+
+    def _texts(self, queries: ExtractionQueries, ids: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:
+        """Text features aligned with performance ids; the texts themselves are dropped block by block."""
+        result = {name: np.full(len(ids), np.nan) for name in TEXT_FEATURES}
+        known = ids.combine_chunks()
+        for block in copy_blocks(self._conn, queries.texts(), TEXTS):
+            place = pc.index_in(block["performance_id"].combine_chunks(), value_set=known).to_numpy()
+            measured = text_features(_documents(block["content"]), _documents(block["keywords"]))
+            for name, values in measured.items():
+                result[name][place] = values
+        return result
+
+    def _refuse_confidences(self, runs: pa.Table) -> None:
+        concerned = runs["performance_id"].filter(pc.greater(pc.fill_null(runs["unusable_confidences"], 0), 0)).to_pylist()
+        if concerned:
+            found = self._conn.execute(
+                "SELECT id::text FROM agent_decisions WHERE performance_id::text = ANY(%s) AND NOT abs(confidence_score) < 1e300",
+                [concerned],
+            )
+            ids = pa.array([row[0] for row in found], pa.string())
+            self.refusals.add("agent_decisions", ids, Reason.NOT_A_NUMBER, "confidence_score")
+
+
+def _documents(column: pa.ChunkedArray) -> Documents:
+    array = column.combine_chunks()
+    _, offsets, data = array.buffers()
+    data = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
+    positions = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return Documents(data, positions, array.is_null().to_numpy(zero_copy_only=False))

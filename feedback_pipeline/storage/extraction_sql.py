@@ -1,0 +1,213 @@
+r"""The queries of the extraction, each over a set of days at once.
+
+Lists travel as one text with the separator 0x1F: Arrow splits a column of them in one step. A score or a feature that is not
+a number travels as NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from psycopg.sql import SQL, Composable, Identifier, Literal
+
+from feedback_pipeline.learning.features import CATEGORIES
+from feedback_pipeline.storage.extracted_columns import SEPARATOR
+from feedback_pipeline.storage.source_columns import SourceColumns
+
+# Beyond this a sum of float8 could overflow, which Postgres makes an error.
+_HUGE: Final = SQL("1e300")
+_TEXT_LIMIT: Final = 65  # one more than a category may have
+
+_REVIEW: Final = "review_feedback"
+_WORKFLOW: Final = "content_review_workflows"
+_RUN: Final = "agent_performance"
+_DECISION: Final = "agent_decisions"
+
+
+@dataclass(frozen=True)
+class ExtractionQueries:
+    """The queries for one set of days.
+
+    Attributes:
+        columns: The source tables as they are.
+        days: UTC days, ascending, at least one.
+    """
+
+    columns: SourceColumns
+    days: Sequence[date]
+
+    def reviews(self) -> Composable:
+        """Every review of the days, with its execution and its scores; columns of `REVIEWS`."""
+        c = self.columns
+        quality, categories = c.json("r", _REVIEW, "quality_scores"), c.json("r", _REVIEW, "feedback_categories")
+        training = c.raw("r", _REVIEW, "is_training_data", "true")
+        return SQL(
+            "SELECT {id}, w.id IS NOT NULL, {execution}, coalesce({own_content}, {content}, {execution}), "
+            "{reviewer}, {stage}, {decision}, r.reviewed_at::timestamptz, coalesce({training}, false), {confidence}, "
+            "CASE WHEN jsonb_typeof({quality}) NOT IN ('object', 'null') THEN 'quality_scores' "
+            "WHEN jsonb_typeof({categories}) NOT IN ('object', 'null') THEN 'feedback_categories' END, s.aspects, s.scores "
+            "FROM review_feedback r LEFT JOIN content_review_workflows w ON {joined} LEFT JOIN LATERAL ("
+            "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS aspects, "
+            "string_agg(CASE jsonb_typeof(score) WHEN 'number' THEN score #>> '{{}}' ELSE 'NaN' END, {separator}) AS scores "
+            "FROM jsonb_each(CASE WHEN jsonb_typeof({quality}) = 'object' AND {quality} <> '{{}}' THEN {quality} "
+            "WHEN jsonb_typeof({categories}) = 'object' THEN {categories} ELSE '{{}}' END) AS entry (key, value) "
+            "CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value -> 'score' ELSE value END) AS f (score) "
+            "WHERE jsonb_typeof(score) <> 'null') AS s ON true WHERE {days}"
+        ).format(
+            id=c.text("r", _REVIEW, "id"),
+            execution=c.text("w", _WORKFLOW, "workflow_execution_id"),
+            own_content=c.text("r", _REVIEW, "content_id"),
+            content=c.text("w", _WORKFLOW, "content_id"),
+            reviewer=c.text("r", _REVIEW, "reviewer_id"),
+            stage=c.text("r", _REVIEW, "stage"),
+            decision=c.text("r", _REVIEW, "decision"),
+            training=training,
+            confidence=c.number("r", _REVIEW, "feedback_confidence"),
+            quality=quality,
+            categories=categories,
+            separator=Literal(SEPARATOR),
+            joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
+            days=_within(self.days),
+        )
+
+    def outputs(self) -> Composable:
+        """The last successful run of every agent in the executions reviewed on the days; columns of `OUTPUTS`."""
+        c = self.columns
+        features = SQL("CASE WHEN jsonb_typeof({0} -> 'features') = 'object' THEN {0} -> 'features' ELSE '{{}}' END").format(
+            c.json("p", _RUN, "metadata")
+        )
+        chosen = SQL("coalesce(d.{name}, p.metadata -> {key})")
+        label = SQL("CASE jsonb_typeof({chosen}) WHEN 'string' THEN left({chosen} #>> '{{}}', {limit}) END")
+        labels = SQL(", ").join(
+            label.format(chosen=chosen.format(name=Identifier(name), key=Literal(name)), limit=Literal(_TEXT_LIMIT))
+            for name in CATEGORIES
+        )
+        return SQL(
+            "WITH {runs} SELECT p.id, p.agent_name, p.execution_id, p.agent_type, p.retry_count, p.duration, p.input_tokens, "
+            "p.output_tokens, p.cost, f.names, f.values, d.decision_count, d.confidence_score, d.min_confidence, d.unusable_confidences, "
+            "d.alternatives_count, d.reasoning_length, {labels} FROM runs p LEFT JOIN LATERAL ("
+            "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS names, "
+            "string_agg(value #>> '{{}}', {separator}) AS values "
+            "FROM jsonb_each({features}) WHERE jsonb_typeof(value) = 'number') AS f ON true "
+            "LEFT JOIN LATERAL ({decisions}) AS d ON true"
+        ).format(runs=self._runs(), labels=labels, separator=Literal(SEPARATOR), features=features, decisions=self._decisions())
+
+    def texts(self) -> Composable:
+        """The text of every output that has one, and its keywords; columns of `TEXTS`."""
+        words = SQL(
+            "CASE jsonb_typeof(ordered.document -> 'keywords') "
+            "WHEN 'string' THEN translate(ordered.document ->> 'keywords', ',', {separator}) "
+            "WHEN 'array' THEN (SELECT string_agg(word #>> '{{}}', {separator}) "
+            "FROM jsonb_array_elements(ordered.document -> 'keywords') AS word WHERE jsonb_typeof(word) = 'string') END"
+        ).format(separator=Literal(SEPARATOR))
+        return SQL(
+            "WITH {runs} SELECT p.id, content.value, keywords.value FROM runs p "
+            "CROSS JOIN LATERAL ({content}) AS content LEFT JOIN LATERAL ({keywords}) AS keywords ON true"
+        ).format(
+            runs=self._runs(),
+            content=self._last_decision("output_data", SQL("ordered.document ->> 'content'")),
+            keywords=self._last_decision("input_data", words),
+        )
+
+    def _last_decision(self, column: str, value: Composable) -> Composable:
+        """The value of the last decision of run p for which it is not NULL."""
+        # Backwards, one at a time: each JSON document is unpacked once, and only while nothing is found.
+        return SQL(
+            "SELECT found.value FROM (SELECT {document} AS document FROM agent_decisions d WHERE {own} ORDER BY {newest} OFFSET 0) "
+            "AS ordered "
+            "CROSS JOIN LATERAL (SELECT {value} AS value OFFSET 0) AS found WHERE found.value IS NOT NULL LIMIT 1"
+        ).format(
+            document=self.columns.json("d", _DECISION, column),
+            own=self._own_decisions(),
+            newest=SQL("{} DESC NULLS LAST, d.id DESC").format(
+                self.columns.raw("d", _DECISION, "created_at", "NULL::timestamptz")
+            ),
+            value=value,
+        )
+
+    def _runs(self) -> Composable:
+        c = self.columns
+        numbers = SQL(", ").join(
+            SQL("{} AS {}").format(c.number("p", _RUN, name), Identifier(name))
+            for name in ("duration", "input_tokens", "output_tokens", "cost")
+        )
+        return SQL(
+            "reviewed AS (SELECT DISTINCT {execution} AS execution_id "
+            "FROM review_feedback r JOIN content_review_workflows w ON {joined} WHERE {days}), "
+            "ranked AS (SELECT {id} AS id, p.id AS key, {agent} AS agent_name, {own_execution} AS execution_id, "
+            "{agent_type} AS agent_type, {numbers}, {metadata} AS metadata, {status} = 'success' AS succeeded, "
+            "count(*) OVER attempts AS attempts, "
+            "row_number() OVER (attempts ORDER BY coalesce({status} = 'success', false) DESC, "
+            '{started} DESC NULLS LAST, {id} COLLATE "C" DESC) AS place '
+            "FROM reviewed JOIN agent_performance p ON p.execution_id = reviewed.execution_id "
+            "WINDOW attempts AS (PARTITION BY p.agent_name, p.execution_id)), "
+            "runs AS (SELECT *, attempts - 1 AS retry_count FROM ranked WHERE place = 1 AND succeeded)"
+        ).format(
+            execution=c.raw("w", _WORKFLOW, "workflow_execution_id"),
+            joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
+            days=_within(self.days),
+            id=c.text("p", _RUN, "id"),
+            agent=c.text("p", _RUN, "agent_name"),
+            own_execution=c.text("p", _RUN, "execution_id"),
+            agent_type=c.text("p", _RUN, "agent_type"),
+            numbers=numbers,
+            metadata=c.json("p", _RUN, "metadata"),
+            status=c.text("p", _RUN, "status"),
+            started=c.raw("p", _RUN, "start_time"),
+        )
+
+    def _decisions(self) -> Composable:
+        c = self.columns
+        documents = [c.json("d", _DECISION, name) for name in ("input_data", "output_data")]
+        labels = SQL(", ").join(
+            SQL("coalesce(nullif({0} -> {2}, 'null'), nullif({1} -> {2}, 'null')) AS {3}").format(
+                *documents, Literal(name), Identifier(name)
+            )
+            for name in CATEGORIES
+        )
+        chosen = SQL(", ").join(
+            SQL("(array_agg({0}) FILTER (WHERE {0} IS NOT NULL))[count({0})] AS {0}").format(Identifier(name))
+            for name in CATEGORIES
+        )
+        return SQL(
+            "SELECT count(*) AS decision_count, "
+            "sum(confidence) FILTER (WHERE {usable}) / nullif(count(*) FILTER (WHERE {usable}), 0) AS confidence_score, "
+            "min(confidence) FILTER (WHERE {usable}) AS min_confidence, "
+            "count(*) FILTER (WHERE NOT {usable}) AS unusable_confidences, "
+            "sum(alternatives)::float8 / nullif(count(alternatives), 0) AS alternatives_count, "
+            "sum(reasoning)::float8 / nullif(count(reasoning), 0) AS reasoning_length, {chosen} FROM ("
+            "SELECT {confidence} AS confidence, char_length({reasoning}) AS reasoning, "
+            "CASE WHEN jsonb_typeof({alternatives}) = 'array' THEN jsonb_array_length({alternatives}) END AS alternatives, "
+            "{labels} FROM agent_decisions d WHERE {own} ORDER BY {oldest}) AS decisions"
+        ).format(
+            usable=SQL("abs(confidence) < {}").format(_HUGE),
+            chosen=chosen,
+            confidence=c.number("d", _DECISION, "confidence_score"),
+            reasoning=c.text("d", _DECISION, "reasoning"),
+            alternatives=c.json("d", _DECISION, "alternatives_considered"),
+            labels=labels,
+            own=self._own_decisions(),
+            oldest=SQL("{} NULLS FIRST, d.id").format(c.raw("d", _DECISION, "created_at", "NULL::timestamptz")),
+        )
+
+    def _own_decisions(self) -> Composable:
+        same = self.columns.type_of(_DECISION, "performance_id") == self.columns.type_of(_RUN, "id")
+        return SQL("d.performance_id = p.key" if same else "d.performance_id::text = p.id")
+
+
+def moment(day: date) -> Composable:
+    """Return the beginning of a UTC day as a literal."""
+    return SQL("timestamptz {}").format(Literal(f"{day.isoformat()} 00:00:00+00"))
+
+
+def _within(days: Sequence[date]) -> Composable:
+    """A condition on r.reviewed_at: one index range for each run of consecutive days."""
+    one = timedelta(days=1)
+    firsts = [day for day, before in zip(days, [None, *days], strict=False) if before is None or day - before > one]
+    lasts = [day for day, after in zip(days, [*days[1:], None], strict=True) if after is None or after - day > one]
+    ranges = [
+        SQL("(r.reviewed_at >= {} AND r.reviewed_at < {})").format(moment(first), moment(last + one))
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+    return SQL("({})").format(SQL(" OR ").join(ranges))

@@ -1,0 +1,195 @@
+"""The feature store: days of extracted reviews and features in Parquet, results of the learning passes, consumed changes.
+
+Layout under `<root>/<installation>/`:
+
+    days/2026-02-01.json                                 the manifest of a day; a day exists when its manifest does
+    days/2026-02-01/human_feedback-<hash>.parquet        data files, named by their content
+    days/2026-02-01/feature_table-<hash>.parquet
+    results/<learning run>/<asset>/...                   artifacts of the reduce
+    consumed/<token>.parquet                             ids of changes whose days have been extracted
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedback_pipeline.errors import StoreError
+from feedback_pipeline.learning.features import CATEGORIES
+from feedback_pipeline.storage.day_tables import (
+    FEATURE_TABLE,
+    HUMAN_FEEDBACK,
+    OUTPUT_ORDER,
+    REVIEW_ORDER,
+    checked_outputs,
+    checked_reviews,
+    in_order,
+)
+from feedback_pipeline.storage.files import Files
+from feedback_pipeline.storage.results import Consumed, Ids, Results, from_parquet, to_parquet
+
+# Ids are nearly unique: a dictionary of them costs time and saves nothing.
+_DICTIONARY: Final = (
+    *("agent_name", "agent_type", "reviewer_id", "stage", "decision", "aspects.list.element", "scores.list.element"),
+    *CATEGORIES,
+)
+_ATTEMPTS: Final = 5
+_THREADS: Final = 4
+
+Manifest = dict[str, Any]
+
+
+class FeatureStore:
+    """Days and results of one installation.
+
+    Args:
+        root: Folder or fsspec URL.
+        installation: Id of the installation (table `installation`): two databases never share days.
+    """
+
+    def __init__(self, root: str, installation: str) -> None:
+        home = Files(root).under(installation)
+        self._days = home.under("days")
+        self._results = Results(home.under("results"))
+        self._consumed = Consumed(home.under("consumed"))
+
+    def write_day(
+        self,
+        day: date,
+        human_feedback: pa.Table,
+        feature_table: pa.Table,
+        version: str,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace a day, whole or not at all: data files first, then the manifest that names them, then the old files go.
+
+        Args:
+            day: UTC day of the reviews.
+            human_feedback: Rows by `HUMAN_FEEDBACK`.
+            feature_table: Rows by `FEATURE_TABLE` and custom features.
+            version: What the rows depend on besides the database.
+            facts: JSON values kept in the manifest under "facts".
+
+        Raises:
+            StoreError: a column, a type or a key is not what the schema says; nothing is written.
+        """
+        tables = {"human_feedback": checked_reviews(human_feedback), "feature_table": checked_outputs(feature_table)}
+        manifest: Manifest = {"day": day.isoformat(), "version": version, "facts": dict(facts or {})}
+        manifest["trainable_rows"] = int(pc.sum(tables["human_feedback"]["is_training_data"]).as_py() or 0)
+        for name, table in tables.items():
+            content = to_parquet(table, [column for column in _DICTIONARY if column.split(".")[0] in table.column_names])
+            file = f"{day.isoformat()}/{name}-{hashlib.sha256(content).hexdigest()[:24]}.parquet"
+            self._days.write(file, content)
+            manifest[name] = {"file": file, "rows": table.num_rows, "columns": table.column_names}
+        self._days.write(f"{day.isoformat()}.json", json.dumps(manifest, sort_keys=True).encode())
+        current = {manifest[name]["file"].rsplit("/", 1)[-1] for name in tables}
+        for leftover in set(self._days.names(day.isoformat())) - current:
+            self._days.remove(f"{day.isoformat()}/{leftover}")
+
+    def remove_day(self, day: date) -> None:
+        """Remove a day; nothing happens if it is not there."""
+        self._days.remove(f"{day.isoformat()}.json")
+        self._days.remove(day.isoformat())
+
+    def manifest(self, day: date) -> Manifest | None:
+        """Return the manifest of a day, None if the day is not in the store."""
+        try:
+            content = self._days.read(f"{day.isoformat()}.json")
+        except FileNotFoundError:
+            return None
+        return _parse_manifest(content)
+
+    def days(self) -> dict[date, Manifest]:
+        """Return the manifests of all days, in day order."""
+        names = [name for name in self._days.names() if name.endswith(".json")]
+        manifests = [_parse_manifest(content) for content in self._days.read_many(names) if content is not None]
+        return {date.fromisoformat(manifest["day"]): manifest for manifest in manifests}
+
+    def read_tables(self, first: date | None, last: date) -> tuple[pa.Table, pa.Table]:
+        """Return human_feedback and feature_table of the days first..last (both included; None = from the beginning).
+
+        Rows are in canonical order, whatever the days were: reviews by agent_name, execution_id, reviewed_at, feedback_id;
+        features by agent_name, execution_id and then day, so that the last row of an output is the newest. Columns are the
+        union over the days.
+
+        Raises:
+            StoreError: a data file is missing or damaged.
+        """
+        for _ in range(_ATTEMPTS):
+            manifests = [manifest for day, manifest in self.days().items() if (first is None or day >= first) and day <= last]
+            loaded = self._load(manifests)
+            if None not in loaded:
+                break
+        else:
+            raise StoreError(
+                "the feature store names data files that do not exist; remove it and run `feedback-pipeline learn --all`"
+            )
+        reviews, outputs = loaded[: len(manifests)], loaded[len(manifests) :]
+        feedback = pa.concat_tables([HUMAN_FEEDBACK.empty_table(), *reviews])
+        features = pa.concat_tables([FEATURE_TABLE.empty_table(), *outputs], promote_options="default")
+        custom = sorted(set(features.column_names) - set(FEATURE_TABLE.names))
+        return in_order(feedback, REVIEW_ORDER), in_order(features.select([*FEATURE_TABLE.names, *custom]), OUTPUT_ORDER)
+
+    def read_window(self, first: date | None, last: date) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return `read_tables` as data frames; aspects and scores stay Arrow lists (see `score_matrix`)."""
+        feedback, features = self.read_tables(first, last)
+        lists = {"aspects": pd.ArrowDtype(pa.list_(pa.string())), "scores": pd.ArrowDtype(pa.list_(pa.float64()))}
+        frame = feedback.drop_columns(list(lists)).to_pandas()
+        for name, dtype in lists.items():
+            frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(feedback[name]), dtype=dtype, index=frame.index)
+        return frame, features.to_pandas()
+
+    def write_result(
+        self, learning_run_id: str, asset: str, frames: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
+    ) -> None:
+        """Write the artifact of a reduce asset; see `Results.write`."""
+        self._results.write(learning_run_id, asset, frames, facts)
+
+    def read_result(self, learning_run_id: str, asset: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+        """Return frames and facts of an artifact; see `Results.read`."""
+        return self._results.read(learning_run_id, asset)
+
+    def latest(self, asset: str) -> str | None:
+        """Return the learning run whose result of this asset was written last, None if there is none."""
+        return self._results.latest(asset)
+
+    def write_consumed(self, ids: Iterable[int] | Ids) -> str | None:
+        """Add ids of changes whose days are extracted; see `Consumed.write`."""
+        return self._consumed.write(ids)
+
+    def read_consumed(self) -> tuple[Ids, list[str]]:
+        """Return the consumed ids, ascending, and their tokens; see `Consumed`."""
+        return self._consumed.read()
+
+    def drop_consumed(self, tokens: Iterable[str]) -> None:
+        """Forget tokens whose ids have been deleted from the database."""
+        self._consumed.drop(tokens)
+
+    def _load(self, manifests: list[Manifest]) -> list[pa.Table | None]:
+        """Read the data files of many days; None where a file has been replaced since the manifest was read."""
+        files = [manifest[name]["file"] for name in ("human_feedback", "feature_table") for manifest in manifests]
+
+        def load(file: str) -> pa.Table | None:
+            try:
+                return from_parquet(self._days.read(file))
+            except FileNotFoundError:
+                return None
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(load, files))
+
+
+def _parse_manifest(content: bytes) -> Manifest:
+    try:
+        manifest: Manifest = json.loads(content)
+    except ValueError as error:
+        raise StoreError(
+            "a manifest of the feature store is damaged; remove the store and run `feedback-pipeline learn --all`"
+        ) from error
+    return manifest

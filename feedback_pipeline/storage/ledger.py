@@ -1,0 +1,160 @@
+"""The ledger of refused input: which row (or score) could not be used and why. Table `rejected_feedback`.
+
+An entry is (source, row id, reason): seen again it keeps `first_seen` and moves `last_seen`; once the row is fine it leaves.
+Details name a field or an aspect, never what the row says.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection
+from psycopg.sql import SQL, Composable, Identifier, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pyarrow as pa
+
+DETAIL_LIMIT = 300  # characters; aspects are keys of somebody's JSON and can be long
+
+
+class Reason(StrEnum):
+    """Every reason for which a row or a score is refused."""
+
+    BEFORE_FIRST_DAY = "before the first day"
+    BROKEN_JSON = "broken JSON"
+    CONFIDENCE_OUT_OF_BOUNDS = "confidence out of bounds"
+    DANGLING_KEY = "dangling key"
+    DUPLICATE_ID = "duplicate id"
+    INVALID_TEXT = "not UTF-8 text"
+    MALFORMED_ROW = "malformed row"
+    MISSING_KEY = "missing key"
+    MISSING_VALUE = "missing value"
+    NOT_A_BOOLEAN = "not a boolean"
+    NOT_A_NUMBER = "not a number"
+    NOT_A_TIMESTAMP = "not a timestamp"
+    NOT_A_UUID = "not a uuid"
+    NOT_A_WHOLE_NUMBER = "not a whole number"
+    NO_SUCCESSFUL_EXECUTION = "no successful execution"
+    NUL_CHARACTER = "NUL character"
+    REFUSED_BY_CONSTRAINT = "refused by a constraint"
+    SCORE_OUT_OF_BOUNDS = "score out of bounds"
+    SCORES_NOT_AN_OBJECT = "scores not an object"
+    TEXT_TOO_LONG = "text too long"
+    TEXT_OVER_1_MB = "text over 1 MB"
+    UNKNOWN_DECISION = "unknown decision"
+    UNKNOWN_STAGE = "unknown stage"
+    UNKNOWN_VALUE = "unknown value"
+    UNUSABLE_NAME = "unusable name"
+    WRONG_TYPE = "wrong type"
+
+
+# Found when the days are read, not by looking at a row alone.
+EXTRACTION_REASONS = (Reason.BEFORE_FIRST_DAY, Reason.NO_SUCCESSFUL_EXECUTION)
+LOAD_REASONS = tuple(reason for reason in Reason if reason not in EXTRACTION_REASONS)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One refused row, or one refused score of a row that is otherwise used.
+
+    Attributes:
+        source: the source table.
+        row_id: the row's id; where it has none, a place such as "review_feedback.csv row 17".
+        reason: why.
+        detail: the field or aspect concerned, None when the whole row is meant.
+    """
+
+    source: str
+    row_id: str
+    reason: Reason
+    detail: str | None = None
+
+
+def as_table(rejections: "Iterable[Rejection]") -> "pa.Table":
+    """The rejections as a table with the text columns source, row_id, reason, detail."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string()) for name in ("source", "row_id", "reason", "detail")])
+    return pa.Table.from_pylist([asdict(rejection) for rejection in rejections], schema=schema)
+
+
+def record(conn: Connection[Any], rejections: "pa.Table") -> int:
+    """Enter a set of rejections, in the caller's transaction.
+
+    Args:
+        conn: a connection; nothing is committed.
+        rejections: text columns source, row_id, reason and detail (nullable), in any order. Several rows with the same
+            source, row_id and reason become one entry that lists their details.
+
+    Returns:
+        The number of ledger entries written (new or seen again).
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    text = pa.schema([(name, pa.large_string()) for name in ("source", "row_id", "reason", "detail")])
+    rendered = io.BytesIO()
+    csv.write_csv(rejections.select(text.names).cast(text), rendered, csv.WriteOptions(include_header=False))
+    with conn.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE IF NOT EXISTS ledger_entries (source text, row_id text, reason text, detail text)")
+        cursor.execute("TRUNCATE ledger_entries")
+        with cursor.copy("COPY ledger_entries FROM STDIN (FORMAT csv)") as copy:
+            copy.write(rendered.getbuffer())
+        return _upsert(conn, SQL("SELECT source, row_id, reason, detail FROM ledger_entries"))
+
+
+def record_query(conn: Connection[Any], rejections: Composable) -> int:
+    """Enter the rejections a query yields; as `record`, without the rows leaving the database.
+
+    Args:
+        conn: a connection; nothing is committed.
+        rejections: SELECT with the columns source, row_id, reason, detail (all text).
+
+    Returns:
+        The number of ledger entries written (new or seen again).
+    """
+    return _upsert(conn, rejections)
+
+
+def settle(conn: Connection[Any], source: str, reasons: "Sequence[Reason]", checked: Composable, rejections: Composable) -> int:
+    """Make the ledger say of the rows just checked exactly what the check found.
+
+    Entries of a checked row under `reasons` that were not found again are removed (the row is fine now, or refused for
+    another reason); the rejections found are entered.
+
+    Args:
+        conn: a connection; nothing is committed.
+        source: the source table.
+        reasons: the reasons this check can find; entries with other reasons are left alone.
+        checked: SELECT with one text column `row_id`: every row that was checked.
+        rejections: SELECT with the columns source, row_id, reason, detail (all text): what was found.
+
+    Returns:
+        The number of entries removed.
+    """
+    gone = conn.execute(
+        SQL(
+            "DELETE FROM rejected_feedback old USING ({checked}) AS checked "
+            "WHERE old.source = {source} AND old.reason = ANY({reasons}) AND old.row_id = checked.row_id "
+            "AND NOT EXISTS (SELECT FROM ({rejections}) AS found "
+            "WHERE found.source = old.source AND found.row_id = old.row_id AND found.reason = old.reason)"
+        ).format(
+            source=Literal(source), reasons=Literal([str(reason) for reason in reasons]), checked=checked, rejections=rejections
+        )
+    ).rowcount
+    _upsert(conn, rejections)
+    return gone
+
+
+def _upsert(conn: Connection[Any], rejections: Composable) -> int:
+    return conn.execute(
+        SQL(
+            "INSERT INTO {ledger} (source, row_id, reason, detail) "
+            "SELECT source, row_id, reason, left(string_agg(DISTINCT detail, ', ' ORDER BY detail), {limit}) "
+            "FROM ({rejections}) AS found GROUP BY source, row_id, reason "
+            "ON CONFLICT (source, row_id, reason) DO UPDATE SET detail = excluded.detail, last_seen = excluded.last_seen"
+        ).format(ledger=Identifier("rejected_feedback"), limit=SQL(str(DETAIL_LIMIT)), rejections=rejections)
+    ).rowcount

@@ -1,0 +1,235 @@
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.errors import LearningError, StoreUnavailable
+from feedback_pipeline.learning_pass import open_store
+from feedback_pipeline.orchestration.learning_run import run_learning
+from feedback_pipeline.simulation.world import World
+from feedback_pipeline.storage.extraction import extract, pending_days
+from feedback_pipeline.storage.pass_lock import pass_is_running
+from feedback_pipeline.storage.reading import read_status
+
+pytestmark = [
+    pytest.mark.slow,
+    # Dagster reads its own deprecated attribute whenever it sets up a resource.
+    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
+    # PyArrow reads the values of a column of moments the way pandas 3.1 advises against.
+    pytest.mark.filterwarnings("ignore:Series.values returning an ndarray that drops timezone:DeprecationWarning"),
+]
+
+DAY_ASSETS = ("human_feedback", "feature_table")
+REDUCE = ("preference_models", "quality_correlations", "learned_improvements")
+
+
+def _pending(environment: Environment) -> list[date]:
+    store = open_store(environment.database, environment.settings)
+    with environment.database.snapshot() as connection:
+        return pending_days(connection, store, environment.settings)
+
+
+def _materializations(instance: dg.DagsterInstance, run_id: str, asset: str) -> list[dg.AssetMaterialization]:
+    found = []
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records:
+        materialization = record.asset_materialization
+        if materialization is not None and materialization.asset_key == dg.AssetKey(asset):
+            found.append(materialization)
+    return found
+
+
+def _checks(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    return [event.asset_check_evaluation_data for event in events if event is not None]
+
+
+def _states(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
+    days = _materializations(instance, run_id, "human_feedback")
+    return {str(day.partition): str(day.metadata["this day"].value) for day in days}
+
+
+def _last_run(environment: Environment) -> dict[str, Any]:
+    last: dict[str, Any] = read_status(environment.database)["last_run"]
+    return last
+
+
+def test_one_run_over_the_range_then_only_what_changed(
+    simulated: Environment, instance: dg.DagsterInstance, world: World
+) -> None:
+    reviewed = sorted({moment.date() for moment in world.reviews["reviewed_at"]})
+    assert _pending(simulated) == reviewed
+
+    first = run_learning(_pending(simulated))
+    assert [run.run_id for run in instance.get_runs()] == [first]
+    assert set(_states(instance, first).values()) == {"read"}
+    for asset in DAY_ASSETS:
+        assert instance.get_materialized_partitions(dg.AssetKey(asset)) == {day.isoformat() for day in reviewed}
+    for asset in REDUCE:
+        assert len(_materializations(instance, first, asset)) == 1
+    assert _last_run(simulated)["dagster_run_id"] == first
+    assert _last_run(simulated)["n_contents"] > 0
+    assert _pending(simulated) == []
+    assert not pass_is_running(simulated.database)
+
+    changed = reviewed[3]
+    with simulated.database.connect() as connection:
+        connection.execute(
+            "UPDATE review_feedback SET decision = 'reject' WHERE id = (SELECT id FROM review_feedback"
+            " WHERE (reviewed_at AT TIME ZONE 'UTC')::date = %s AND decision = 'approve' LIMIT 1)",
+            [changed],
+        )
+    assert _pending(simulated) == [changed]
+    second = run_learning(reviewed)
+    states = _states(instance, second)
+    assert {day for day, state in states.items() if state == "read"} == {changed.isoformat()}
+    assert set(states.values()) == {"read", "unchanged"}
+
+    third = run_learning([])
+    assert _materializations(instance, third, "human_feedback") == []
+    assert len(_materializations(instance, third, "learned_improvements")) == 1
+
+
+def test_days_without_reviews_say_so(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
+    first, last = world.spec.until - timedelta(days=world.spec.days + 2), world.spec.until
+    run_id = run_learning([first, last])
+    states = _states(instance, run_id)
+    assert len(states) == (last - first).days + 1
+    assert states[first.isoformat()] == "no reviews"
+    rows = {
+        str(day.partition): day.metadata["dagster/partition_row_count"].value
+        for day in _materializations(instance, run_id, "human_feedback")
+    }
+    assert rows[first.isoformat()] == 0
+    assert sum(int(str(count)) for count in rows.values()) == len(world.reviews)
+
+
+def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    run_id = run_learning(_pending(simulated))
+    features = _materializations(instance, run_id, "feature_table")
+    pictured = [day for day in features if "distribution" in day.metadata]
+    assert [day.partition for day in pictured] == [max(str(day.partition) for day in features)]
+    assert str(pictured[0].metadata["distribution"].value).startswith("![Distribution of the features](data:image/png;base64,")
+    assert isinstance(features[0].metadata["dagster/column_lineage"], dg.TableColumnLineageMetadataValue)
+
+    (correlations,) = _materializations(instance, run_id, "quality_correlations")
+    assert str(correlations.metadata["heat map"].value).startswith("![Agents by features")
+    assert isinstance(correlations.metadata["findings"], dg.TableMetadataValue)
+    assert int(str(correlations.metadata["dagster/row_count"].value)) > 0
+    (severities,) = _materializations(instance, run_id, "preference_models")
+    people = {record.data["reviewer"] for record in severities.metadata["severities"].records}  # type: ignore[attr-defined]
+    assert people <= {f"R{number}" for number in range(1, 9)}
+
+    evaluations = _checks(instance, run_id)
+    assert len(evaluations) == 8
+    for evaluation in evaluations:
+        assert evaluation.passed, evaluation.check_name
+        assert {"observed", "threshold"} <= set(evaluation.metadata)
+    observed = instance.fetch_observations(dg.AssetKey("review_feedback"), limit=1).records
+    assert observed[0].asset_observation is not None
+
+
+def test_no_id_of_a_person_or_a_text_reaches_dagster(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
+    run_id = run_learning(_pending(simulated))
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    everything = "".join(entry.to_json() for entry in instance.all_logs(run_id)) + json.dumps(dict(run.tags))
+    logs = simulated.dagster_home / "storage"
+    everything += "".join(file.read_text(errors="replace") for file in logs.rglob("*") if file.suffix in {".out", ".err"})
+    secret = {
+        *world.reviews["reviewer_id"],
+        *world.reviews["feedback_id"],
+        *world.reviews["content_id"],
+        *world.reviews["execution_id"],
+    }
+    assert len(secret) > 300
+    assert not [word for word in secret if word in everything]
+
+
+def _rewrite(environment: Environment, table: str, change: Any) -> date:
+    """Changes the data file of a day behind the store's back, as a bug or a broken disk would."""
+    day, manifest = sorted(open_store(environment.database, environment.settings).days().items())[0]
+    (file,) = Path(environment.settings.store).rglob(Path(manifest[table]["file"]).name)
+    pq.write_table(change(pq.read_table(file)), file)
+    return day
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "check"),
+    [
+        ("human_feedback", lambda table: table.take([0, *range(table.num_rows)]), "review_keys_unique"),
+        ("feature_table", lambda table: table.take([0, *range(table.num_rows)]), "output_keys_unique"),
+        ("feature_table", lambda table: table.slice(1), "no_reviewed_output_lost"),
+    ],
+)
+def test_a_blocking_check_stops_the_pass(
+    simulated: Environment, instance: dg.DagsterInstance, table: str, rows: Any, check: str
+) -> None:
+    run_learning(_pending(simulated))
+    published = _last_run(simulated)
+    day = _rewrite(simulated, table, rows)
+    with pytest.raises(LearningError, match=rf"{table} failed: {check} \(observed 1\)"):
+        run_learning([day])
+    assert _last_run(simulated) == published
+    (failed, _) = instance.get_runs()
+    assert failed.status == dg.DagsterRunStatus.FAILURE
+    assert _materializations(instance, failed.run_id, "preference_models") == []
+
+
+def test_a_warning_does_not_stop_the_pass(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    with simulated.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO rejected_feedback (source, row_id, reason)"
+            " SELECT 'review_feedback', n::text, 'broken JSON' FROM generate_series(1, 100) n"
+        )
+    run_id = run_learning(_pending(simulated))
+    failed = [evaluation for evaluation in _checks(instance, run_id) if not evaluation.passed]
+    assert [(check.check_name, check.severity) for check in failed] == [("few_reviews_refused", dg.AssetCheckSeverity.WARN)]
+    assert failed[0].metadata["refused"].value == 100
+
+
+def test_bad_data_is_not_retried_and_says_what_to_do(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    days = _pending(simulated)
+    with simulated.database.connect() as connection:
+        connection.execute("DELETE FROM installation")
+    with pytest.raises(LearningError, match="step reviewed_days failed: table installation is empty; run INSERT") as failure:
+        run_learning(days)
+    run_id = instance.get_runs()[0].run_id
+    assert run_id in str(failure.value)
+    assert not instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY).records
+    assert not pass_is_running(simulated.database)
+
+
+def test_a_store_that_is_away_is_asked_again(
+    simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedback_pipeline.orchestration.failures.RETRY_AFTER_S", 0.0)
+    days, calls = _pending(simulated), []
+
+    def away_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise StoreUnavailable("the store is away; try again")
+        return extract(*arguments)
+
+    monkeypatch.setattr("feedback_pipeline.storage.extraction.extract", away_once)
+    run_id = run_learning(days)
+    assert len(calls) == 2
+    assert len(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY).records) == 1
+
+
+@pytest.fixture
+def yesterday() -> Iterator[date]:
+    return datetime.now(UTC).date() - timedelta(days=1)
+
+
+def test_an_empty_database_learns_nothing_without_failing(environment: Environment, yesterday: date) -> None:
+    run_learning([yesterday])
+    assert read_status(environment.database)["agents"] == []
+    assert _last_run(environment)["n_contents"] == 0

@@ -1,0 +1,69 @@
+import dagster as dg
+import pytest
+
+from feedback_pipeline.orchestration.orphans import OrphanWatch
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.pass_lock import learning_pass_lock
+
+pytestmark = pytest.mark.slow
+
+
+@dg.op
+def nothing() -> None:
+    """Does nothing."""
+
+
+@dg.job
+def idle() -> None:
+    """A job whose runs are only booked, never executed."""
+    nothing()
+
+
+def _run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
+    return instance.create_run_for_job(idle, status=status).run_id
+
+
+def _status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def test_a_run_that_nobody_executes_is_failed_at_the_second_look(database: Database) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        orphan = _run(instance, dg.DagsterRunStatus.STARTED)
+        watch = OrphanWatch(instance, database)
+        assert watch.look() == []
+        assert _status(instance, orphan) == dg.DagsterRunStatus.STARTED
+        assert watch.look() == [orphan]
+        assert _status(instance, orphan) == dg.DagsterRunStatus.FAILURE
+        assert watch.look() == []
+
+
+def test_while_a_pass_runs_nothing_is_failed(database: Database) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = _run(instance, dg.DagsterRunStatus.STARTED)
+        watch = OrphanWatch(instance, database)
+        with learning_pass_lock(database, lambda: None):
+            assert [watch.look(), watch.look()] == [[], []]
+        assert watch.look() == []
+        assert _status(instance, run) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_pass_between_two_looks_clears_the_suspicion(database: Database) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        _run(instance, dg.DagsterRunStatus.STARTED)
+        watch = OrphanWatch(instance, database)
+        watch.look()
+        with learning_pass_lock(database, lambda: None):
+            watch.look()
+        assert watch.look() == []
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+def test_runs_that_do_not_execute_are_left_alone(database: Database, status: dg.DagsterRunStatus) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = _run(instance, status)
+        watch = OrphanWatch(instance, database)
+        assert [watch.look(), watch.look()] == [[], []]
+        assert _status(instance, run) == status

@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from feedback_pipeline.errors import StoreError
+from feedback_pipeline.processes import RESTARTS_ALLOWED, Children, Service, run_in_foreground
+
+# Names of children go to a file, since what they print belongs to the terminal.
+SLEEPER = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+PARENT = (
+    "import subprocess, sys, time, signal\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}, sys.argv[1]])\n"
+    "time.sleep(600)\n"
+)
+
+
+def _service(code: str, *arguments: str, name: str = "service") -> Service:
+    return Service(name, (sys.executable, "-c", code, *arguments))
+
+
+def _eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _pids(file: Path) -> list[int]:
+    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_lines_carry_the_name_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    printed: list[str] = []
+
+    def seen() -> bool:
+        printed.append(capsys.readouterr().out)
+        return "hello from two" in "".join(printed)
+
+    services = [_service("print('hello from one')", name="one"), _service("print('hello from two')", name="longer")]
+    with Children(services, dict(os.environ)):
+        _eventually(seen)
+    assert "longer | hello from two\n" in "".join(printed)
+
+
+def test_the_end_of_the_block_ends_the_children(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    with Children([_service(SLEEPER, str(file))], dict(os.environ)):
+        _eventually(lambda: _pids(file))
+    assert not any(map(_lives, _pids(file)))
+
+
+@pytest.mark.slow
+def test_a_child_that_ignores_the_signal_ends_with_its_own_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.STOP_PATIENCE_S", 0.5)
+    file = tmp_path / "pids"
+    with Children([_service(PARENT, str(file))], dict(os.environ)):
+        _eventually(lambda: _pids(file))
+    _eventually(lambda: not any(map(_lives, _pids(file))))
+
+
+def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    file = tmp_path / "pids"
+    with Children([_service(SLEEPER, str(file))], dict(os.environ)) as children:
+        _eventually(lambda: _pids(file))
+        os.kill(_pids(file)[0], signal.SIGKILL)
+
+        def started_again() -> bool:
+            children.watch()
+            return len(_pids(file)) == 2
+
+        _eventually(started_again)
+    assert not any(map(_lives, _pids(file)))
+
+
+def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    with Children([_service("raise SystemExit(3)", name="broken")], dict(os.environ)) as children:
+
+        def watch_forever() -> bool:
+            children.watch()
+            return False
+
+        with pytest.raises(StoreError, match="broken keeps ending"):
+            _eventually(watch_forever)
+        assert len(children._starts["broken"]) == RESTARTS_ALLOWED + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal at the parent's death is Linux's")
+def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    code = (
+        "import os, sys, time\n"
+        "from feedback_pipeline.processes import Children, Service\n"
+        f"service = Service('s', (sys.executable, '-c', {SLEEPER!r}, sys.argv[1]))\n"
+        "with Children([service], dict(os.environ)):\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(file)])
+    _eventually(lambda: _pids(file))
+    parent.kill()
+    parent.wait()
+    _eventually(lambda: not any(map(_lives, _pids(file))))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("pass", 0), ("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_the_status_of_a_foreground_command(code: str, status: int) -> None:
+    assert run_in_foreground([sys.executable, "-c", code], dict(os.environ)) == status
+
+
+def test_a_foreground_command_gets_the_variables() -> None:
+    code = "import os; raise SystemExit(int(os.environ['ANSWER']))"
+    assert run_in_foreground([sys.executable, "-c", code], os.environ | {"ANSWER": "42"}) == 42
