@@ -23,7 +23,8 @@ import psycopg
 from benchmarks.row_by_row import FEATURES, agents_of, empty_findings, read_rows, row_correlations, row_features, store_rows
 from benchmarks.shop import fill_shop
 from feedback_pipeline import learning_pass
-from feedback_pipeline.learning.findings import find
+from feedback_pipeline.learning.correlations import correlate
+from feedback_pipeline.learning.pooling import q_values
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.copying import copy_table
 from feedback_pipeline.storage.database import Database
@@ -109,10 +110,12 @@ def ours(database: Database, store: FeatureStore, settings: Settings) -> tuple[C
 
 
 def _time_correlations(store: FeatureStore, settings: Settings) -> float:
-    """The seven features against the four aspects for every agent: r, both p, intervals, q, confidence and the fleet rows."""
-    subject = learning_pass.read_subject(store, settings, only=FEATURES)
+    """What the baseline's stage computes, and more: r, both p-values, interval and q of every pair of every agent."""
+    design = learning_pass.read_subject(store, settings, only=FEATURES).design
     start = time.perf_counter()
-    find(subject)
+    found = correlate(design)
+    found.interval()
+    q_values(found.p_value.reshape(len(design.names), -1))
     return time.perf_counter() - start
 
 

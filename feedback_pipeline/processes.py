@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -22,6 +23,7 @@ RESTARTS_ALLOWED: Final = 5
 RESTARTS_WITHIN_S: Final = 600.0
 RESTART_PAUSE_S: Final = 2.0
 STOP_PATIENCE_S: Final = 20.0
+READY_PATIENCE_S: Final = 120.0
 POLL_S: Final = 0.2
 _COLORS: Final = ("cyan", "magenta", "yellow", "green")
 _PR_SET_PDEATHSIG: Final = 1
@@ -35,10 +37,12 @@ class Service:
     Attributes:
         name: stands before each of its lines.
         command: program and arguments.
+        ready: a file that the service makes when it can be used; later services start after it.
     """
 
     name: str
     command: tuple[str, ...]
+    ready: Path | None = None
 
 
 class Children:
@@ -63,6 +67,7 @@ class Children:
         try:
             for service in self._services:
                 self._start(service)
+                self._await(service)
         except BaseException:
             self.stop()
             raise
@@ -128,6 +133,13 @@ class Children:
         reader = threading.Thread(target=self._copy_lines, args=(service, process), daemon=True)
         reader.start()
         self._readers = [*(known for known in self._readers if known.is_alive()), reader]
+
+    def _await(self, service: Service) -> None:
+        deadline = time.monotonic() + READY_PATIENCE_S
+        while service.ready is not None and not service.ready.exists():
+            if self._running[service.name].poll() is not None or time.monotonic() > deadline:
+                raise StoreError(f"{service.name} does not start; its lines above say why. Correct that and start again")
+            time.sleep(POLL_S / 4)
 
     def _copy_lines(self, service: Service, process: subprocess.Popen[str]) -> None:
         if process.stdout is not None:

@@ -41,11 +41,13 @@ def demonstrate(*, serving: bool) -> None:
         with EmbeddedPostgres(settings.home).hold() as server:
             _clear(server, settings.home)
             with prepared(settings, overridable=False) as environment:
-                until = datetime.now(UTC).date() - timedelta(days=1)
+                today = datetime.now(UTC).date()
+                until = today - timedelta(days=1)
                 spec = WorldSpec(agents=AGENTS, executions=EXECUTIONS, reviewers=REVIEWERS, seed=SEED, days=DAYS, until=until)
                 click.echo(write_simulated_world(environment.database, spec))
                 set_window(environment, None)
-                learn_and_report(environment, None)
+                # Every day there is, with or without reviews: in the web UI nothing is left to be done.
+                learn_and_report(environment, (settings.first_day, today))
                 _tell(environment.database)
                 click.echo(f"\nLook further:  FEEDBACK_HOME={_shown(settings.home)} feedback-pipeline findings AGENT --all")
                 if serving:
@@ -55,6 +57,7 @@ def demonstrate(*, serving: bool) -> None:
 def _settings(user: Settings) -> Settings:
     """Settings of the demo: its own home and server, whatever the environment says of the user's."""
     return Settings(
+        first_day=datetime.now(UTC).date() - timedelta(days=DAYS),
         home=user.home / "demo",
         database_url=None,
         store_url=None,

@@ -1,7 +1,7 @@
 """The command that learns."""
 
 import re
-from datetime import date, timedelta
+from datetime import date
 
 import click
 
@@ -41,5 +41,4 @@ def learn(days: tuple[date, date] | None, everything: bool, lookback: int | None
     with prepared(settings_from_environment()) as environment:
         if everything or lookback:
             set_window(environment, None if everything else lookback)
-        chosen = [days[0] + timedelta(days=n) for n in range((days[1] - days[0]).days + 1)] if days else None
-        learn_and_report(environment, chosen)
+        learn_and_report(environment, days)

@@ -21,8 +21,8 @@ def set_window(environment: Environment, days: int | None) -> None:
     click.echo(f"Learning from {'all reviews' if days is None else f'the last {days} days'}, now and in later passes.")
 
 
-def learn_and_report(environment: Environment, days: Sequence[date] | None) -> None:
-    """Runs a pass over the given days, or over all that changed, and prints the status of the agents.
+def learn_and_report(environment: Environment, days: tuple[date, date] | None) -> None:
+    """Runs a pass over a range of days, or over the range of all that changed, and prints the status of the agents.
 
     Raises:
         LearningError: the pass failed; nothing was published.
@@ -35,19 +35,18 @@ def learn_and_report(environment: Environment, days: Sequence[date] | None) -> N
     with working("Learning"):
         from feedback_pipeline.orchestration.learning_run import run_learning
 
-        run_learning(stale)
+        run_learning(days or stale)
     print_status(read_status(environment.database))
 
 
-def _stale_days(environment: Environment, days: Sequence[date] | None) -> list[date]:
+def _stale_days(environment: Environment, days: tuple[date, date] | None) -> list[date]:
     store = open_store(environment.database, environment.settings)
     with environment.database.snapshot() as connection:
         pending = pending_days(connection, store, environment.settings)
-    return [day for day in pending if days is None or day in set(days)]
+    return [day for day in pending if days is None or days[0] <= day <= days[1]]
 
 
 def _announcement(stale: Sequence[date]) -> str:
     if not stale:
         return "No day has changed since the last pass; learning again from what is there."
-    span = f"{stale[0]}" if len(stale) == 1 else f"{len(stale)} days between {stale[0]} and {stale[-1]}"
-    return f"Reading {span}."
+    return f"Reading {stale[0]}." if len(stale) == 1 else f"Reading {len(stale)} days between {stale[0]} and {stale[-1]}."

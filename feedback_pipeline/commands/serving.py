@@ -1,13 +1,16 @@
 """Serves an installation from one terminal: the Dagster web UI and daemon, the embedded server kept alive."""
 
 import fcntl
+import json
 import socket
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import click
@@ -19,6 +22,7 @@ from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 
 LOOPBACK: Final = "127.0.0.1"
+DEFINITIONS: Final = "feedback_pipeline.definitions"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
 ORPHANS_EVERY_S: Final = 30.0
@@ -63,18 +67,32 @@ def serve(environment: Environment, port: int) -> None:
 
     url = f"http://{LOOPBACK}:{port}"
     click.echo(f"Starting the Dagster UI on {url} ...")
-    with watch_for_orphans(environment.database) as look, Children(_services(port), environment.of_children()) as children:
+    with (
+        tempfile.TemporaryDirectory(prefix="feedback-") as folder,
+        watch_for_orphans(environment.database) as look,
+        Children(_services(port, Path(folder)), environment.of_children()) as children,
+    ):
         wait_for_stop([children.watch, _every(ANSWER_EVERY_S, _announce_when_ready(url)), *_maintenance(environment, look)])
         click.echo("Stopping ...")
 
 
-def _services(port: int) -> list[Service]:
-    location = ("-m", "feedback_pipeline.definitions")
-    quiet = ("--code-server-log-level", "warning")
-    web = ("-h", LOOPBACK, "-p", str(port), "--log-level", "warning", "--dagster-log-level", "warning", "--suppress-warnings")
+def _services(port: int, folder: Path) -> list[Service]:
+    """Web UI and daemon share one process that holds the code, behind a socket only this user can open.
+
+    The location is called as `dagster dev` calls it in the checkout, so both see the same jobs and schedules.
+    """
+    socket_file, workspace = folder / "code.sock", folder / "workspace.yaml"
+    location = {"grpc_server": {"socket": str(socket_file), "location_name": DEFINITIONS}}
+    workspace.write_text(json.dumps({"load_from": [location]}))  # JSON is YAML
+    code = ("dagster", "api", "grpc", "--socket", str(socket_file), "-m", DEFINITIONS, "--location-name", DEFINITIONS)
+    web = ("dagster_webserver", "-h", LOOPBACK, "-p", str(port), "--dagster-log-level", "warning", "--suppress-warnings")
+    daemon = ("dagster._daemon", "run")
+    quiet, found = ("--log-level", "warning"), ("-w", str(workspace))
+    python = (sys.executable, "-m")
     return [
-        Service("dagster-web", (sys.executable, "-m", "dagster_webserver", *web, *location, *quiet)),
-        Service("dagster-daemon", (sys.executable, "-m", "dagster._daemon", "run", "--log-level", "warning", *location, *quiet)),
+        Service("dagster-code", (*python, *code, *quiet), ready=socket_file),
+        Service("dagster-web", (*python, *web, *quiet, *found)),
+        Service("dagster-daemon", (*python, *daemon, *quiet, *found)),
     ]
 
 

@@ -6,15 +6,16 @@ deletion. Two tests: t with n - 2 degrees of freedom on outputs, and the sandwic
 reviewers is not a property of the agent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse, special
+from scipy import special
 
+from feedback_pipeline.learning.clusters import Clusters
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.permutation import permutation_p_values
-from feedback_pipeline.learning.ranks import Mask, SortedColumn
+from feedback_pipeline.learning.ranks import GroupRows, Mask, SortedColumn
 
 MIN_TESTED = 10  # outputs: below, nothing is tested
 MIN_REVIEWERS = 5  # below, reviewer clusters cannot carry a test
@@ -111,7 +112,8 @@ def correlate(design: Design) -> Correlations:
     with_data = np.flatnonzero(np.isfinite(design.features).any(axis=0))
     design = replace(design, features=design.features[:, with_data])
     for first, last in _blocks(design.group, n_groups, len(with_data)):
-        _Block.of(design, first, last).fill(result, with_data)
+        if len(with_data) and design.group.searchsorted(first) < design.group.searchsorted(last):
+            _Block.of(design, first, last).fill(result, with_data)
     return result
 
 
@@ -128,200 +130,134 @@ def _blocks(group: Ints, n_groups: int, n_features: int) -> Iterator[tuple[int, 
 
 
 @dataclass(frozen=True)
+class _Standardised:
+    """One side of an aspect's correlations: centred ranks and values of each pair, (J, n), or (1, n) where all pairs share them.
+
+    Attributes:
+        rank: Ranks less their mean, 0 where absent; ss: their sums of squares per group.
+        value: Values less their mean, 0 where absent; value_ss: their sums of squares per group.
+        tie: Size of the largest tie per group.
+    """
+
+    rank: Floats
+    ss: Floats
+    value: Floats
+    value_ss: Floats
+    tie: Floats
+
+    @classmethod
+    def of(cls, columns: Sequence[SortedColumn], values: Floats, present: Mask, groups: GroupRows) -> "_Standardised":
+        """Rank each column under its mask; with one column, that column under every mask.
+
+        Args:
+            columns: C sorted columns.
+            values: Their values (C, n).
+            present: Masks (C, n), or (J, n) with C = 1.
+            groups: The groups of the n rows.
+        """
+        if len(columns) == 1:
+            rank, tie = columns[0].ranks(present)
+        else:
+            ranked = [column.ranks(mask[None]) for column, mask in zip(columns, present, strict=True)]
+            rank, tie = (np.concatenate(parts) for parts in zip(*ranked, strict=True))
+        n = groups.sum(present.astype(np.float64))
+        rank -= groups.spread(0.5 * (n + 1.0)) * present
+        value = np.where(present, values, 0.0)
+        value -= groups.spread(groups.sum(value) / np.maximum(n, 1.0)) * present
+        return cls(rank, groups.sum(rank * rank), value, groups.sum(value * value), groups.max(tie))
+
+
+@dataclass(frozen=True)
 class _Block:
     """Some whole groups of a design, with what every aspect shares."""
 
     design: Design
-    groups: slice
+    first_group: int
     rows: slice
-    reviews: slice
-    group: Ints
-    present_groups: Ints
-    starts: Ints
+    groups: GroupRows
     features: Floats
     has_feature: Mask
-    sorted_features: tuple[SortedColumn, ...]
-    cell: Ints  # (group, reviewer) of each review, dense
-    cell_group: Ints  # group of each cell
-    cell_known: Ints  # 1 where the cell's reviewer is known
+    columns: tuple[SortedColumn, ...]
+    alone: _Standardised  # the features where no score is missing
+    clusters: Clusters
 
     @classmethod
     def of(cls, design: Design, first: int, last: int) -> "_Block":
-        begin, end = np.searchsorted(design.group, [first, last])
-        group = design.group[begin:end] - first
-        present_groups, starts = np.unique(group, return_index=True)
-        features = _scaled(design.features[begin:end], group, starts)
-        columns = tuple(SortedColumn.of(features[:, j], group, starts) for j in range(features.shape[1]))
-        review_begin, review_end = np.searchsorted(design.review_output, [begin, end])
-        reviewer = design.review_reviewer[review_begin:review_end]
-        # A review of an unknown reviewer is a cluster of its own.
-        reviewer = np.where(reviewer >= 0, reviewer, -1 - np.arange(len(reviewer)))
-        review_group = group[design.review_output[review_begin:review_end] - begin]
-        order = np.lexsort((reviewer, review_group))
-        fresh = np.ones(len(order), dtype=bool)
-        fresh[1:] = (np.diff(reviewer[order]) != 0) | (np.diff(review_group[order]) != 0)
-        cell = np.empty(len(order), dtype=np.intp)
-        cell[order] = np.cumsum(fresh) - 1
-        heads = order[fresh]
-        return cls(
-            design,
-            slice(first, last),
-            slice(int(begin), int(end)),
-            slice(int(review_begin), int(review_end)),
-            group,
-            present_groups,
-            starts,
-            features,
-            ~np.isnan(features),
-            columns,
-            cell,
-            review_group[heads],
-            (reviewer[heads] >= 0).astype(np.intp),
+        begin, end = (int(row) for row in np.searchsorted(design.group, [first, last]))
+        groups = GroupRows.of(design.group[begin:end] - first)
+        features = _scaled(np.ascontiguousarray(design.features[begin:end].T), groups)
+        has_feature = ~np.isnan(features)
+        columns = tuple(SortedColumn.of(feature, groups.code, groups.starts) for feature in features)
+        reviews = slice(*np.searchsorted(design.review_output, [begin, end]))
+        clusters = Clusters.of(
+            groups,
+            design.content[begin:end],
+            design.review_output[reviews] - begin,
+            design.review_reviewer[reviews],
+            design.scores[begin:end],
+            design.review_scores[reviews],
         )
+        alone = _Standardised.of(columns, features, has_feature, groups)
+        return cls(design, first, slice(begin, end), groups, features, has_feature, columns, alone, clusters)
 
     def fill(self, result: Correlations, columns: Ints) -> None:
         """Write the results of this block; `columns` are the places of its features in the result."""
         for aspect in range(self.design.scores.shape[1]):
-            if len(self.starts):
-                self._fill_aspect(result, columns, aspect)
+            self._fill_aspect(result, columns, aspect)
 
-    def _sum(self, values: Floats) -> Floats:
-        total: Floats = np.add.reduceat(values, self.starts, axis=0)
-        return total
+    def _sides(self, aspect: int) -> tuple[_Standardised, _Standardised, Mask]:
+        score = _scaled(self.design.scores[None, self.rows, aspect], self.groups)
+        scored = ~np.isnan(score)
+        present = self.has_feature & scored
+        x = self.alone if scored.all() else _Standardised.of(self.columns, self.features, present, self.groups)
+        column = SortedColumn.of(score[0], self.groups.code, self.groups.starts)
+        # Where every feature is there, all pairs of the aspect rank its scores among the same rows.
+        y = _Standardised.of((column,), score, scored if self.has_feature.all() else present, self.groups)
+        return x, y, present
 
     def _fill_aspect(self, result: Correlations, columns: Ints, aspect: int) -> None:
-        score = _scaled(self.design.scores[self.rows, aspect : aspect + 1], self.group, self.starts)[:, 0]
-        present = self.has_feature & ~np.isnan(score)[:, None]
-        n = self._sum(present.astype(np.float64))
-        x_rank, x_ties = self._feature_ranks(present)
-        y_rank, y_ties = SortedColumn.of(score, self.group, self.starts).ranks(present)
-        center = 0.5 * (n + 1.0)[self.group] * present
-        x_rank, y_rank = x_rank - center, y_rank - center
-        xx, yy = self._sum(x_rank * x_rank), self._sum(y_rank * y_rank)
-        defined = (xx > 0) & (yy > 0)
-        r = _ratio(self._sum(x_rank * y_rank), np.sqrt(xx * yy), defined)
+        x, y, present = self._sides(aspect)
+        groups = self.groups
+        n = groups.sum(present.astype(np.float64))
+        defined = (x.ss > 0) & (y.ss > 0)
+        r = _ratio(groups.sum(x.rank * y.rank), np.sqrt(x.ss * y.ss), defined)
+        pearson = _ratio(groups.sum(x.value * y.value), np.sqrt(x.value_ss * y.value_ss), (x.value_ss > 0) & (y.value_ss > 0))
 
-        zx = x_rank * _ratio(np.sqrt(n), np.sqrt(xx), defined, 0.0)[self.group]
-        zy = y_rank * _ratio(np.sqrt(n), np.sqrt(yy), defined, 0.0)[self.group]
-        variance, content_variance, n_reviewers, n_clusters = self._robust_variance(zx, zy, r, n, present, score, aspect)
-        groups = self.present_groups + self.groups.start
+        zx = x.rank * groups.spread(_ratio(np.sqrt(n), np.sqrt(x.ss), (n > 0) & (x.ss > 0), 0.0))
+        # Where all pairs share the ranks of the scores they share n too.
+        zy = y.rank * groups.spread(_ratio(np.sqrt(n[: len(y.ss)]), np.sqrt(y.ss), y.ss > 0, 0.0))
+        robust = self.clusters.variance(zx, zy, r, n, present, aspect)
+        names = self.groups.present + self.first_group
 
         tested = defined & (n >= MIN_TESTED)
         p_output = _t_test(r, n)
-        tie_share = np.maximum(_max(x_ties, self.starts), _max(y_ties, self.starts))
-        permute = tested & needs_permutation(n, tie_share)
+        permute = tested & needs_permutation(n, np.maximum(x.tie, y.tie))
         if permute.any():
-            keys = self.design.names[groups]
-            p_output[permute] = permutation_p_values(
-                x_rank, y_rank, present, self.starts, permute, keys, seed=(self.design.seed, aspect)
-            )
-        enough = n_reviewers >= MIN_REVIEWERS
-        df = np.minimum(n_reviewers, n_clusters) - 1.0
-        statistic = _ratio(r, np.sqrt(variance), enough & (variance > 0))
+            keys = self.design.names[names]
+            seed = (self.design.seed, aspect)
+            p_output[permute] = permutation_p_values(x.rank, y.rank, present, groups.starts, permute, keys, seed=seed)
+        enough = robust.n_reviewers >= MIN_REVIEWERS
+        df = np.minimum(robust.n_reviewers, robust.n_contents) - 1.0
+        statistic = _ratio(r, np.sqrt(robust.total), enough & (robust.total > 0))
         p_robust = 2.0 * special.stdtr(np.maximum(df, 1.0), -np.abs(statistic))
         p_value = np.where(enough & np.isfinite(p_robust), np.fmax(p_output, p_robust), p_output)
 
         classical = SPEARMAN_VARIANCE / np.maximum(n - 3.0, 1.0)
-        robust = np.where(enough, variance, content_variance) / (1.0 - np.clip(r, -MAX_R, MAX_R) ** 2) ** 2
-        larger = robust > classical
-        at = (groups[:, None], columns[None, :], aspect)
-        result.n[at] = n
-        result.n_reviewers[at] = n_reviewers
-        result.r[at] = r
-        result.r_pearson[at] = self._pearson(score, present, n)
-        result.p_value[at] = np.where(tested, p_value, np.nan)
-        result.z_variance[at] = np.where(defined & (n > 3), np.maximum(robust, classical), np.nan)
-        result.z_df[at] = np.where(larger, np.where(enough, df, np.maximum(n_clusters - 1.0, 1.0)), np.inf)
-        result.permuted[at] = permute
-        result.constant_feature[at] = (n > 0) & (xx == 0)
-        result.constant_score[at] = (n > 0) & (yy == 0)
-
-    def _feature_ranks(self, present: Mask) -> tuple[Floats, Floats]:
-        ranks, ties = np.empty(present.shape), np.empty(present.shape)
-        for j, column in enumerate(self.sorted_features):
-            rank, tie = column.ranks(present[:, j : j + 1])
-            ranks[:, j], ties[:, j] = rank[:, 0], tie[:, 0]
-        return ranks, ties
-
-    def _pearson(self, score: Floats, present: Mask, n: Floats) -> Floats:
-        size = np.maximum(n, 1.0)
-        x = np.where(present, self.features, 0.0)
-        y = np.where(present, score[:, None], 0.0)
-        x = (x - (self._sum(x) / size)[self.group]) * present
-        y = (y - (self._sum(y) / size)[self.group]) * present
-        xx, yy = self._sum(x * x), self._sum(y * y)
-        r = _ratio(self._sum(x * y), np.sqrt(xx * yy), (xx > 0) & (yy > 0))
-        return np.clip(r, -1.0, 1.0)
-
-    def _robust_variance(
-        self,
-        zx: Floats,
-        zy: Floats,
-        r: Floats,
-        n: Floats,
-        present: Mask,
-        score: Floats,
-        aspect: int,
-    ) -> tuple[Floats, Floats, Ints, Ints]:
-        """Variance of r clustered by content and reviewer, the content part alone, reviewers and contents (groups, J).
-
-        The influence of an output, psi = zx zy - r (zx^2 + zy^2) / 2, is shared out to its m reviews: each gets
-        (psi + zx d / sd) / m with d its deviation from the output's mean, so that the shares add up to psi.
-        """
-        psi = zx * zy - 0.5 * r[self.group] * (zx * zx + zy * zy) * present
-        psi = np.where(present, psi, 0.0)
-        own = self.design.review_scores[self.reviews, aspect]
-        given = ~np.isnan(own)
-        output = self.design.review_output[self.reviews][given] - self.rows.start
-        reviews = np.bincount(output, minlength=len(score)).astype(np.float64)
-        share = 1.0 / np.maximum(reviews, 1.0)
-        deviation = own[given] - self.design.scores[self.rows, aspect][output]
-        spread = self._score_spread(aspect)[self.group]
-        unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
-
-        n_cells = len(self.cell_group)
-        cell = self.cell[given]
-        shape = (n_cells, len(score))
-        equal = sparse.csr_array((share[output], (cell, output)), shape=shape)
-        tilt = sparse.csr_array((deviation * (share * unit)[output], (cell, output)), shape=shape)
-        by_cell = equal @ psi + tilt @ zx
-        covers = (equal @ present.astype(np.float64)) > 0
-
-        cell_starts = np.flatnonzero(np.diff(self.cell_group, prepend=-1))
-        in_group = np.searchsorted(self.present_groups, self.cell_group[cell_starts])
-        by_reviewer, n_reviewers = np.zeros(n.shape), np.zeros(n.shape, dtype=np.intp)
-        if n_cells:
-            by_reviewer[in_group] = np.add.reduceat(by_cell**2, cell_starts, axis=0)
-            n_reviewers[in_group] = np.add.reduceat(covers * self.cell_known[:, None], cell_starts, axis=0)
-        squared_deviation = np.bincount(output, weights=deviation**2, minlength=len(score)) * (share * unit) ** 2
-        by_row = self._sum(psi**2 * share[:, None] + zx**2 * squared_deviation[:, None])
-        by_content, n_contents = self._content_clusters(psi, present)
-        size = np.maximum(n, 1.0) ** 2
-        total = np.maximum(by_content + by_reviewer - by_row, np.maximum(by_content, by_reviewer))
-        return total / size, by_content / size, n_reviewers, n_contents
-
-    def _score_spread(self, aspect: int) -> Floats:
-        """Standard deviation of the output scores in each group, in the raw unit of the review scores."""
-        score = self.design.scores[self.rows, aspect]
-        present = ~np.isnan(score)
-        n = np.maximum(self._sum(present.astype(np.float64)), 1.0)
-        value = np.where(present, score, 0.0)
-        residual = (value - (self._sum(value) / n)[self.group]) * present
-        return np.sqrt(self._sum(residual**2) / n)
-
-    def _content_clusters(self, psi: Floats, present: Mask) -> tuple[Floats, Ints]:
-        """Sum over contents of their squared influence, and the number of contents (groups, J)."""
-        content = self.design.content[self.rows]
-        order = np.lexsort((content, self.group))
-        head = np.ones(len(order), dtype=bool)
-        head[1:] = (np.diff(content[order]) != 0) | (np.diff(self.group[order]) != 0)
-        if head.all():
-            return self._sum(psi**2), np.add.reduceat(present.astype(np.intp), self.starts, axis=0)
-        heads = np.flatnonzero(head)
-        summed = np.add.reduceat(psi[order], heads, axis=0)
-        seen = np.add.reduceat(present[order], heads, axis=0) > 0
-        starts = np.searchsorted(self.group[order][heads], self.present_groups)
-        return np.add.reduceat(summed**2, starts, axis=0), np.add.reduceat(seen.astype(np.intp), starts, axis=0)
+        sandwich = np.where(enough, robust.total, robust.by_content) / (1.0 - np.clip(r, -MAX_R, MAX_R) ** 2) ** 2
+        found = {
+            "n": n,
+            "n_reviewers": robust.n_reviewers,
+            "r": r,
+            "r_pearson": np.clip(pearson, -1.0, 1.0),
+            "p_value": np.where(tested, p_value, np.nan),
+            "z_variance": np.where(defined & (n > 3), np.maximum(sandwich, classical), np.nan),
+            "z_df": np.where(sandwich > classical, np.where(enough, df, np.maximum(robust.n_contents - 1.0, 1.0)), np.inf),
+            "permuted": permute,
+            "constant_feature": (n > 0) & (x.ss == 0),
+            "constant_score": (n > 0) & (y.ss == 0),
+        }
+        for name, values in found.items():
+            getattr(result, name)[names[:, None], columns[None, :], aspect] = np.broadcast_to(values, n.shape).T
 
 
 def needs_permutation(n: Floats, largest_tie: Floats) -> Mask:
@@ -342,21 +278,18 @@ def _t_test(r: Floats, n: Floats) -> Floats:
 
 
 def _ratio(numerator: Floats, denominator: Floats, where: Mask, fill: float = np.nan) -> Floats:
-    ratio: Floats = np.divide(numerator, denominator, out=np.full(denominator.shape, fill), where=where)
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape, where.shape)
+    ratio: Floats = np.divide(numerator, denominator, out=np.full(shape, fill), where=where)
     return ratio
 
 
-def _max(values: Floats, starts: Ints) -> Floats:
-    largest: Floats = np.maximum.reduceat(values, starts, axis=0)
-    return largest
+def _scaled(values: Floats, groups: GroupRows) -> Floats:
+    """Rows of values (C, n) divided by their largest magnitude in the group, so that no square overflows; infinite = missing.
 
-
-def _scaled(values: Floats, group: Ints, starts: Ints) -> Floats:
-    """Values divided by their largest magnitude in the group, so that no square overflows; infinite ones become missing."""
+    The divisor is a power of two: only exponents change; ranks, ties and Pearson stay exact.
+    """
     finite = np.where(np.isfinite(values), values, np.nan)
-    if not len(starts):
-        return finite
-    largest = np.fmax.reduceat(np.abs(finite), starts, axis=0)
-    # A power of two changes the exponent only: ranks, ties and Pearson stay exact.
+    largest = groups.max(np.nan_to_num(np.abs(finite)))
     _, exponent = np.frexp(np.where(largest > 0, largest, 1.0))
-    return np.ldexp(finite, -exponent[group])
+    scaled: Floats = np.ldexp(finite, -groups.spread(exponent))
+    return scaled

@@ -82,7 +82,7 @@ def build_panel(human_feedback: pd.DataFrame, scores: Floats, aspects: tuple[str
         aspects=tuple(aspects[i] for i in aspect_order),
         outputs=outputs,
         output_agent=(output_key // max(len(executions), 1)).astype(np.intp),
-        output_content=pd.factorize(outputs["content_id"], sort=True)[0].astype(np.intp),
+        output_content=pd.factorize(outputs["content_id"])[0].astype(np.intp),
         reviews=reviews,
         review_output=review_output.astype(np.intp),
         review_reviewer=reviewer_code[keep].astype(np.intp),
@@ -93,13 +93,26 @@ def build_panel(human_feedback: pd.DataFrame, scores: Floats, aspects: tuple[str
 def _latest(reviews: pd.DataFrame, output: npt.NDArray[np.int64], reviewer: npt.NDArray[np.intp]) -> Ints:
     """Positions to keep, ordered by (output, reviewer, stage, time): the latest of each key, all reviews of unknown reviewers."""
     stage = pd.factorize(reviews["stage"], sort=True)[0]
-    identity = pd.factorize(reviews["feedback_id"], sort=True)[0]
-    moment = reviews["reviewed_at"].astype(np.int64).to_numpy()
-    order = np.lexsort((identity, moment, stage, reviewer, output))
-    out, rev, stg = output[order], reviewer[order], stage[order]
+    moment = reviews["reviewed_at"].astype(np.int64).to_numpy(dtype=np.int64)
+    order = np.lexsort((moment, stage, reviewer, output))
+    same = _equal_neighbours(order, output, reviewer, stage)
+    if (same & _equal_neighbours(order, moment)).any():
+        # Ranking ids is the dearest sort of all; only reviews of the same moment need it.
+        identity = pd.factorize(reviews["feedback_id"], sort=True)[0]
+        order = np.lexsort((identity, moment, stage, reviewer, output))
+        same = _equal_neighbours(order, output, reviewer, stage)
     superseded = np.zeros(len(order), dtype=bool)
-    superseded[:-1] = (out[1:] == out[:-1]) & (rev[1:] == rev[:-1]) & (stg[1:] == stg[:-1]) & (rev[1:] != UNKNOWN_REVIEWER)
+    superseded[:-1] = same & (reviewer[order[1:]] != UNKNOWN_REVIEWER)
     return order[~superseded]
+
+
+def _equal_neighbours(order: Ints, *keys: npt.NDArray[np.int64] | npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Whether each row in this order has the same keys as the next one."""
+    equal = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for key in keys:
+        ordered = key[order]
+        equal &= ordered[1:] == ordered[:-1]
+    return equal
 
 
 def _align_outputs(

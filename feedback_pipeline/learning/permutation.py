@@ -22,27 +22,28 @@ def permutation_p_values(
     """Two-sided permutation p of sum(x y), (count at least as extreme + 1) / (rounds + 1), for the wanted (group, column) pairs.
 
     Args:
-        x: Centred ranks of the features (N, J), 0 where absent; groups are contiguous.
-        y: Centred ranks of the score among the rows of each pair (N, J), 0 where absent.
-        present: Rows that count in each pair (N, J).
+        x: Centred ranks of the features (J, N), 0 where absent; groups are contiguous.
+        y: Centred ranks of the score among the rows of each pair (J, N), or (1, N) where all share them.
+        present: Rows that count in each pair (J, N).
         starts: First row of each group (G,).
-        wanted: Pairs to compute (G, J).
+        wanted: Pairs to compute (J, G).
         keys: A stable number for each group (G,), part of the seed.
         seed: Further parts of the seed.
 
     Returns:
         p-values in the order of np.nonzero(wanted).
     """
-    ends = np.append(starts[1:], len(x))
-    p_values: list[Floats] = []
+    ends = np.append(starts[1:], x.shape[1])
+    y = np.broadcast_to(y, x.shape)
+    p_values = np.full(wanted.shape, np.nan)
     # One pass per agent that has tied columns: its permutations are shared by the columns with the same present rows.
-    for g in np.flatnonzero(wanted.any(axis=1)):
+    for g in np.flatnonzero(wanted.any(axis=0)):
         rows = slice(int(starts[g]), int(ends[g]))
-        columns = np.flatnonzero(wanted[g])
-        p_values.append(
-            _group_p_values(x[rows][:, columns], y[rows][:, columns], present[rows][:, columns], (*seed, int(keys[g])))
+        columns = np.flatnonzero(wanted[:, g])
+        p_values[columns, g] = _group_p_values(
+            x[columns, rows].T, y[columns, rows].T, present[columns, rows].T, (*seed, int(keys[g]))
         )
-    return np.concatenate(p_values)
+    return p_values[wanted]
 
 
 def _group_p_values(x: Floats, y: Floats, present: npt.NDArray[np.bool_], seed: tuple[int, ...]) -> Floats:

@@ -1,6 +1,7 @@
 """Average ranks within groups, with missing values deleted pair by pair, from one sort per column."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,45 @@ import numpy.typing as npt
 from feedback_pipeline.learning.panel import Floats, Ints
 
 Mask = npt.NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class GroupRows:
+    """Rows of contiguous groups, and sums over them.
+
+    Attributes:
+        code: Group of each row (n,), ascending.
+        present: The groups that have rows (g,).
+        starts: Their first rows (g,).
+        place: Place of each row's group among them (n,).
+    """
+
+    code: Ints
+    present: Ints
+    starts: Ints
+    place: Ints
+
+    @classmethod
+    def of(cls, code: Ints) -> "GroupRows":
+        """Find the groups of ascending codes."""
+        present, starts, place = np.unique(code, return_index=True, return_inverse=True)
+        return cls(code, present, starts, place)
+
+    def sum(self, values: Floats) -> Floats:
+        """Sums over each group, (C, n) -> (C, g)."""
+        total: Floats = np.add.reduceat(values, self.starts, axis=1)
+        return total
+
+    def max(self, values: Floats) -> Floats:
+        """Largest value of each group, (C, n) -> (C, g)."""
+        largest: Floats = np.maximum.reduceat(values, self.starts, axis=1)
+        return largest
+
+    def spread(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """The group's value for each row, (C, g) -> (C, n)."""
+        rows: npt.NDArray[Number] = values[:, self.place]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -43,21 +83,25 @@ class SortedColumn:
         return cls(order, np.repeat(tie, length), np.repeat(tie + length, length), np.repeat(starts, group_length))
 
     def ranks(self, present: Mask) -> tuple[Floats, Floats]:
-        """Average ranks of the column among the present rows of each group, once for every column of `present`.
+        """Average ranks of the column among the present rows of each group, once for every row of `present`.
 
         Args:
-            present: Rows that count, (N, C); a missing value of this column must not be present.
+            present: Rows that count, (C, n); a missing value of this column must not be present.
 
         Returns:
-            Ranks (N, C), counted from 1 within the group and 0 where absent, and the sizes of the ties they belong to (N, C).
+            Ranks (C, n), counted from 1 within the group and 0 where absent, and the sizes of the ties they belong to (C, n).
         """
-        counted = np.zeros((len(present) + 1, present.shape[1]), dtype=np.float64)
-        ordered = present[self.order]
-        np.cumsum(ordered, axis=0, out=counted[1:])
-        below = counted[self.tie_start]
-        tied = counted[self.tie_end] - below
-        rank = (below - counted[self.group_start] + 0.5 * (tied + 1.0)) * ordered
-        ranks, ties = np.empty_like(rank), np.empty_like(tied)
-        ranks[self.order] = rank
-        ties[self.order] = tied * ordered
+        ranks, ties = np.empty(present.shape), np.empty(present.shape)
+        if present.all():
+            below, tied = self.tie_start.astype(np.float64), (self.tie_end - self.tie_start).astype(np.float64)
+            ranks[:, self.order] = below - self.group_start + 0.5 * (tied + 1.0)
+            ties[:, self.order] = tied
+            return ranks, ties
+        ordered = present[:, self.order]
+        counted = np.zeros((len(present), present.shape[1] + 1))
+        np.cumsum(ordered, axis=1, out=counted[:, 1:])
+        below = counted[:, self.tie_start]
+        tied = counted[:, self.tie_end] - below
+        ranks[:, self.order] = (below - counted[:, self.group_start] + 0.5 * (tied + 1.0)) * ordered
+        ties[:, self.order] = tied * ordered
         return ranks, ties

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 PICTURED_DAYS: Final = 30
 
 
-def observe_sources(database: "Database") -> Iterator[dg.AssetObservation]:
-    """How many rows each source table holds now."""
+def report_sources(database: "Database") -> Iterator[dg.AssetMaterialization]:
+    """How many rows each source table holds now: the platform that writes the tables does not tell Dagster."""
     from feedback_pipeline.storage.source_counts import source_row_counts
 
     for table, (rows, counted) in source_row_counts(database).items():
-        yield dg.AssetObservation(
+        yield dg.AssetMaterialization(
             asset_key=table, metadata={"dagster/row_count": rows, "rows are": "counted" if counted else "estimated by Postgres"}
         )
 
@@ -39,7 +39,7 @@ def describe_days(
             context.add_asset_metadata(
                 {"dagster/partition_row_count": rows, "this day": state}, asset_key=asset, partition_key=key
             )
-    _add_picture(context, store, [day for day in days if day in manifests])
+    _add_picture(context, store, [day for day in days if day in manifests], max(days))
     context.log.info("Read %s of %s days; the others are unchanged or without reviews", len(read), len(days))
     return {
         "days in this run": len(days),
@@ -48,8 +48,8 @@ def describe_days(
     }
 
 
-def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days: Sequence[date]) -> None:
-    """The distribution of the features, on the last day of the run that holds any; a whole range has one picture."""
+def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days: Sequence[date], shown_on: date) -> None:
+    """The distribution of the features over the days of the run, one picture for a whole range, on its last day."""
     if not days:
         return
     from feedback_pipeline.orchestration.pictures import feature_distributions, markdown
@@ -64,5 +64,5 @@ def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days:
     )
     picture = markdown(feature_distributions(features, title), "Distribution of the features")
     context.add_asset_metadata(
-        {"distribution": dg.MetadataValue.md(picture)}, asset_key=FEATURE_TABLE, partition_key=last.isoformat()
+        {"distribution": dg.MetadataValue.md(picture)}, asset_key=FEATURE_TABLE, partition_key=shown_on.isoformat()
     )

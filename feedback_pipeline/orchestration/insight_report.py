@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from feedback_pipeline.learning_pass import CorrelationOutcome, PublishedRun, SeverityOutcome
 
 MAX_ROWS: Final = 100
+_LABELS: Final = {
+    "n_reviews": "reviews",
+    "n_contents": "outputs",
+    "n_agents": "agents",
+    "n_reviewers": "reviewers",
+    "n_pairs": "pairs tested",
+    "n_published": "findings published",
+    "window_first": "window from",
+    "window_last": "window to",
+}
 
 
 def describe_severities(outcome: "SeverityOutcome") -> dict[str, Any]:
@@ -38,7 +48,6 @@ def describe_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
     return {
         **_facts(outcome.learning_run_id, outcome.facts),
         "dagster/row_count": len(findings),
-        "published findings": len(published),
         "heat map": dg.MetadataValue.md(picture),
         "findings": dg.MetadataValue.table(_records(strongest.head(MAX_ROWS), correlations_schema()), correlations_schema()),
     }
@@ -51,7 +60,11 @@ def describe_publication(outcome: "PublishedRun") -> dict[str, Any]:
 
 def _facts(learning_run_id: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Plain counts of the learning run; anything longer than a word belongs in a table."""
-    plain = {key.replace("_", " "): value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
+    plain = {
+        _LABELS.get(key, key.replace("_", " ")): value
+        for key, value in facts.items()
+        if isinstance(value, bool | int | float | str)
+    }
     return {"learning run": learning_run_id, **plain}
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 MAX_AGENTS: Final = 40
 MAX_FEATURES: Final = 24
+MAX_WIDTH: Final = 11.8  # inches: what the dialog of the web UI shows without scrolling
 _DPI: Final = 100
+_DARK: Final = 0.42  # beyond it a dark dot would drown in the colour of its cell
 _INK, _MUTED, _BAR, _BAND = "#1f2933", "#7b8794", "#5b8db8", "#dfe9f2"
 
 
@@ -63,12 +65,16 @@ def _histogram(axes: "Axes", name: str, values: "np.ndarray[Any, Any]", missing:
     measured = f" [{unit(name)}]" if unit(name) else ""
     axes.set_title(name.replace("_", " ") + measured, fontsize=8.5, loc="left", color=_INK)
     gaps = f", {missing:.0%} missing" if missing else ""
-    axes.set_xlabel(f"median {median:.4g}, 90 % in {p5:.3g} to {p95:.3g}{gaps}", fontsize=6.5, color=_MUTED)
+    axes.set_xlabel(f"median {_short(median)}, 90 % in {_short(p5)} to {_short(p95)}{gaps}", fontsize=6.5, color=_MUTED)
     axes.set_yticks([])
     axes.tick_params(labelsize=6.5, colors=_MUTED, length=2)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_MUTED)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def correlation_heat_map(findings: "pd.DataFrame") -> bytes:
@@ -91,7 +97,8 @@ def correlation_heat_map(findings: "pd.DataFrame") -> bytes:
     features = list(numeric_columns(own["feature"].unique()))[:MAX_FEATURES]
     across = 2 if len(aspects) > 1 else 1
     down = -(-len(aspects) // across)
-    figure = _figure(2.2 + across * (0.8 + 0.27 * len(features)), 1.0 + down * (1.75 + 0.2 * len(agents)))
+    width = min(2.2 + across * (0.8 + 0.27 * len(features)), MAX_WIDTH)
+    figure = _figure(width, 1.0 + down * (1.75 + 0.2 * len(agents)))
     image = None
     for position, aspect in enumerate(aspects):
         axes = figure.add_subplot(down, across, position + 1)
@@ -116,7 +123,7 @@ def _panel(axes: "Axes", rows: "pd.DataFrame", agents: list[str], features: list
     published = rows[rows["published"] & rows["agent_name"].isin(agents) & rows["feature"].isin(features)]
     x = [features.index(name) for name in published["feature"]]
     y = [agents.index(name) for name in published["agent_name"]]
-    axes.scatter(x, y, s=9, color=_INK, linewidth=0)
+    axes.scatter(x, y, s=9, c=np.where(published["r_shrunk"].abs() > _DARK, "white", _INK), linewidth=0)
     axes.set_xticks(np.arange(len(features)), [name.replace("_", " ") for name in features], rotation=55, ha="right", fontsize=7)
     axes.set_yticks(np.arange(len(agents)), agents if first else [""] * len(agents), fontsize=7)
     axes.set_xticks(np.arange(-0.5, len(features)), minor=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from psycopg.sql import SQL, Composable
 
 from feedback_pipeline.storage.database import Connection
-from feedback_pipeline.storage.extraction_sql import moment
+from feedback_pipeline.storage.day_ranges import moment
 from feedback_pipeline.storage.source_columns import SourceColumns, source_columns
 
 Ids = npt.NDArray[np.int64]

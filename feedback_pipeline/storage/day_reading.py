@@ -15,8 +15,8 @@ from feedback_pipeline.settings import ScoreBounds
 from feedback_pipeline.storage.copying import copy_blocks, copy_table
 from feedback_pipeline.storage.database import Connection
 from feedback_pipeline.storage.day_assembly import DayTables, assemble_days, usable_outputs, usable_reviews
-from feedback_pipeline.storage.extracted_columns import OUTPUTS, REVIEWS, TEXTS
-from feedback_pipeline.storage.extraction_sql import ExtractionQueries, moment
+from feedback_pipeline.storage.day_ranges import moment
+from feedback_pipeline.storage.extraction_sql import OUTPUTS, REVIEWS, TEXTS, ExtractionQueries
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
 from feedback_pipeline.storage.source_columns import source_columns

@@ -16,8 +16,8 @@ from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.changes import find_stale, settled_changes
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.day_assembly import DayTables
+from feedback_pipeline.storage.day_ranges import moment
 from feedback_pipeline.storage.day_reading import DayReader
-from feedback_pipeline.storage.extraction_sql import moment
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.ledger import Reason, record
 from feedback_pipeline.storage.refusals import Refusals

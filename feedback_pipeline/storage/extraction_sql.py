@@ -6,18 +6,61 @@ a number travels as NaN.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
+import pyarrow as pa
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from feedback_pipeline.learning.features import CATEGORIES
-from feedback_pipeline.storage.extracted_columns import SEPARATOR
+from feedback_pipeline.storage.day_ranges import within
 from feedback_pipeline.storage.source_columns import SourceColumns
 
+SEPARATOR: Final = "\x1f"
 # Beyond this a sum of float8 could overflow, which Postgres makes an error.
 _HUGE: Final = SQL("1e300")
 _TEXT_LIMIT: Final = 65  # one more than a category may have
+
+REVIEWS: Final = pa.schema(
+    [
+        ("feedback_id", pa.string()),
+        ("workflow_found", pa.bool_()),
+        ("execution_id", pa.string()),
+        ("content_id", pa.string()),
+        ("reviewer_id", pa.string()),
+        ("stage", pa.string()),
+        ("decision", pa.string()),
+        ("reviewed_at", pa.timestamp("us", tz="UTC")),
+        ("is_training_data", pa.bool_()),
+        ("feedback_confidence", pa.float64()),
+        ("not_an_object", pa.string()),
+        ("aspects", pa.string()),
+        ("scores", pa.string()),
+    ]
+)
+OUTPUTS: Final = pa.schema(
+    [
+        ("performance_id", pa.string()),
+        ("agent_name", pa.string()),
+        ("execution_id", pa.string()),
+        ("agent_type", pa.string()),
+        ("retry_count", pa.int32()),
+        ("duration_ms", pa.float64()),
+        ("input_tokens", pa.float64()),
+        ("output_tokens", pa.float64()),
+        ("cost", pa.float64()),
+        ("custom_names", pa.string()),
+        ("custom_values", pa.string()),
+        ("decision_count", pa.float64()),
+        ("confidence_score", pa.float64()),
+        ("min_confidence", pa.float64()),
+        ("unusable_confidences", pa.int64()),
+        ("alternatives_count", pa.float64()),
+        ("reasoning_length", pa.float64()),
+        *((name, pa.string()) for name in CATEGORIES),
+    ]
+)
+TEXTS: Final = pa.schema([("performance_id", pa.string()), ("content", pa.large_string()), ("keywords", pa.large_string())])
 
 _REVIEW: Final = "review_feedback"
 _WORKFLOW: Final = "content_review_workflows"
@@ -52,8 +95,8 @@ class ExtractionQueries:
             "string_agg(CASE jsonb_typeof(score) WHEN 'number' THEN score #>> '{{}}' ELSE 'NaN' END, {separator}) AS scores "
             "FROM jsonb_each(CASE WHEN jsonb_typeof({quality}) = 'object' AND {quality} <> '{{}}' THEN {quality} "
             "WHEN jsonb_typeof({categories}) = 'object' THEN {categories} ELSE '{{}}' END) AS entry (key, value) "
-            "CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value -> 'score' ELSE value END) AS f (score) "
-            "WHERE jsonb_typeof(score) <> 'null') AS s ON true WHERE {days}"
+            "CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value -> 'score' ELSE value END) AS f (score)"
+            " WHERE jsonb_typeof(score) <> 'null') AS s ON true WHERE {days}"
         ).format(
             id=c.text("r", _REVIEW, "id"),
             execution=c.text("w", _WORKFLOW, "workflow_execution_id"),
@@ -68,7 +111,7 @@ class ExtractionQueries:
             categories=categories,
             separator=Literal(SEPARATOR),
             joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
-            days=_within(self.days),
+            days=within(self.days),
         )
 
     def outputs(self) -> Composable:
@@ -85,7 +128,8 @@ class ExtractionQueries:
         )
         return SQL(
             "WITH {runs} SELECT p.id, p.agent_name, p.execution_id, p.agent_type, p.retry_count, p.duration, p.input_tokens, "
-            "p.output_tokens, p.cost, f.names, f.values, d.decision_count, d.confidence_score, d.min_confidence, d.unusable_confidences, "
+            "p.output_tokens, p.cost, f.names, f.values, d.decision_count, d.confidence_score, "
+            "d.min_confidence, d.unusable_confidences, "
             "d.alternatives_count, d.reasoning_length, {labels} FROM runs p LEFT JOIN LATERAL ("
             "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS names, "
             "string_agg(value #>> '{{}}', {separator}) AS values "
@@ -114,8 +158,8 @@ class ExtractionQueries:
         """The value of the last decision of run p for which it is not NULL."""
         # Backwards, one at a time: each JSON document is unpacked once, and only while nothing is found.
         return SQL(
-            "SELECT found.value FROM (SELECT {document} AS document FROM agent_decisions d WHERE {own} ORDER BY {newest} OFFSET 0) "
-            "AS ordered "
+            "SELECT found.value FROM (SELECT {document} AS document FROM agent_decisions d WHERE {own} "
+            "ORDER BY {newest} OFFSET 0) AS ordered "
             "CROSS JOIN LATERAL (SELECT {value} AS value OFFSET 0) AS found WHERE found.value IS NOT NULL LIMIT 1"
         ).format(
             document=self.columns.json("d", _DECISION, column),
@@ -146,7 +190,7 @@ class ExtractionQueries:
         ).format(
             execution=c.raw("w", _WORKFLOW, "workflow_execution_id"),
             joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
-            days=_within(self.days),
+            days=within(self.days),
             id=c.text("p", _RUN, "id"),
             agent=c.text("p", _RUN, "agent_name"),
             own_execution=c.text("p", _RUN, "execution_id"),
@@ -194,20 +238,3 @@ class ExtractionQueries:
     def _own_decisions(self) -> Composable:
         same = self.columns.type_of(_DECISION, "performance_id") == self.columns.type_of(_RUN, "id")
         return SQL("d.performance_id = p.key" if same else "d.performance_id::text = p.id")
-
-
-def moment(day: date) -> Composable:
-    """Return the beginning of a UTC day as a literal."""
-    return SQL("timestamptz {}").format(Literal(f"{day.isoformat()} 00:00:00+00"))
-
-
-def _within(days: Sequence[date]) -> Composable:
-    """A condition on r.reviewed_at: one index range for each run of consecutive days."""
-    one = timedelta(days=1)
-    firsts = [day for day, before in zip(days, [None, *days], strict=False) if before is None or day - before > one]
-    lasts = [day for day, after in zip(days, [*days[1:], None], strict=True) if after is None or after - day > one]
-    ranges = [
-        SQL("(r.reviewed_at >= {} AND r.reviewed_at < {})").format(moment(first), moment(last + one))
-        for first, last in zip(firsts, lasts, strict=True)
-    ]
-    return SQL("({})").format(SQL(" OR ").join(ranges))

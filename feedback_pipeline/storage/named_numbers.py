@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedback_pipeline.learning.features import is_aspect_name, is_custom_feature_name
-from feedback_pipeline.storage.extracted_columns import SEPARATOR
+from feedback_pipeline.storage.extraction_sql import SEPARATOR
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feedback_pipeline.errors import StoreError, UserError
@@ -37,7 +38,8 @@ class Results:
         """
         folder = f"{_checked(learning_run_id)}/{_checked(asset)}"
         for name, frame in frames.items():
-            self._files.write(f"{folder}/{_checked(name)}.parquet", to_parquet(_as_table(frame)))
+            table = _as_table(frame)
+            self._files.write(f"{folder}/{_checked(name)}.parquet", to_parquet(table, _repeated_texts(table)))
         document = {"frames": sorted(frames), "facts": dict(facts)}
         self._files.write(f"{folder}/{_FACTS}", json.dumps(document, sort_keys=True).encode())
         runs = [learning_run_id, *(run for run in self._runs(asset) if run != learning_run_id)]
@@ -111,6 +113,13 @@ def _distinct(ids: Ids) -> Ids:
     first = np.ones(len(ordered), dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
     return ordered[first]
+
+
+def _repeated_texts(table: pa.Table) -> list[str]:
+    """Text columns whose first rows repeat themselves: a dictionary of ids or of scores costs time and saves nothing."""
+    head = table.slice(0, 1000)
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    return [name for name in texts if pc.count_distinct(head[name]).as_py() <= len(head) // 2]
 
 
 def _as_table(frame: pd.DataFrame) -> pa.Table:

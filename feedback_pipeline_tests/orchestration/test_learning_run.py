@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def test_days_without_reviews_say_so(simulated: Environment, instance: dg.Dagste
     assert sum(int(str(count)) for count in rows.values()) == len(world.reviews)
 
 
-def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstance) -> None:
+def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
     run_id = run_learning(_pending(simulated))
     features = _materializations(instance, run_id, "feature_table")
     pictured = [day for day in features if "distribution" in day.metadata]
@@ -131,15 +130,15 @@ def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstan
     for evaluation in evaluations:
         assert evaluation.passed, evaluation.check_name
         assert {"observed", "threshold"} <= set(evaluation.metadata)
-    observed = instance.fetch_observations(dg.AssetKey("review_feedback"), limit=1).records
-    assert observed[0].asset_observation is not None
+    (reviews,) = _materializations(instance, run_id, "review_feedback")
+    assert reviews.metadata["dagster/row_count"].value == len(world.reviews)
 
 
 def test_no_id_of_a_person_or_a_text_reaches_dagster(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
     run_id = run_learning(_pending(simulated))
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    everything = "".join(entry.to_json() for entry in instance.all_logs(run_id)) + json.dumps(dict(run.tags))
+    everything = "".join(dg.serialize_value(entry) for entry in instance.all_logs(run_id)) + json.dumps(dict(run.tags))
     logs = simulated.dagster_home / "storage"
     everything += "".join(file.read_text(errors="replace") for file in logs.rglob("*") if file.suffix in {".out", ".err"})
     secret = {
@@ -224,12 +223,7 @@ def test_a_store_that_is_away_is_asked_again(
     assert len(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY).records) == 1
 
 
-@pytest.fixture
-def yesterday() -> Iterator[date]:
-    return datetime.now(UTC).date() - timedelta(days=1)
-
-
-def test_an_empty_database_learns_nothing_without_failing(environment: Environment, yesterday: date) -> None:
-    run_learning([yesterday])
+def test_an_empty_database_learns_nothing_without_failing(environment: Environment) -> None:
+    run_learning([datetime.now(UTC).date() - timedelta(days=1)])
     assert read_status(environment.database)["agents"] == []
     assert _last_run(environment)["n_contents"] == 0

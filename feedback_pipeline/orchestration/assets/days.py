@@ -65,15 +65,15 @@ def reviewed_days(
     learning_lock: LearningLock,  # held, not called
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Reads the days of this run that changed, and reports the others as they are."""
-    from feedback_pipeline.orchestration.day_report import describe_days, observe_sources
+    from feedback_pipeline.orchestration.day_report import describe_days, report_sources
     from feedback_pipeline.storage.extraction import extract
 
     plain, days = database.open(), [date.fromisoformat(key) for key in context.partition_keys]
     with only_stores_are_retried():
         store = feature_store.open(plain)
         report = extract(plain, store, Settings(), days)
-    for observation in observe_sources(plain):
-        context.log_event(observation)
+    for seen in report_sources(plain):
+        context.log_event(seen)
     summary = describe_days(context, store, report, days)
     yield dg.MaterializeResult(asset_key=HUMAN_FEEDBACK, metadata=summary | {"dagster/column_lineage": human_feedback_lineage()})
     yield dg.MaterializeResult(asset_key=FEATURE_TABLE, metadata=summary | {"dagster/column_lineage": feature_table_lineage()})
