@@ -69,8 +69,8 @@ def row_correlations(rows: list[Row], features: list[dict[str, float]]) -> list[
         items = [item for item in scored if item["aspect"] == aspect]
         scores = [item["score"] for item in items]
         for feature in FEATURES:
-            values = [item["features"][feature] for item in items]
-            pairs = [(x, y) for x, y in zip(values, scores, strict=True) if x is not None and y is not None]
+            column = [item["features"][feature] for item in items]
+            pairs = [(x, y) for x, y in zip(column, scores, strict=True) if x is not None and y is not None]
             if len(pairs) >= 5:
                 x, y = zip(*pairs, strict=True)
                 with np.errstate(invalid="ignore", divide="ignore"):

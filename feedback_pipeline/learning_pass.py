@@ -13,17 +13,18 @@ import pyarrow as pa
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.learning.adjustment import adjust, severity_frame
-from feedback_pipeline.learning.agents import agent_summary, correlation_part, severity_parts
-from feedback_pipeline.learning.correlations import Design
+from feedback_pipeline.learning.agents import agent_states, review_sample, severity_parts
 from feedback_pipeline.learning.features import numeric_columns
-from feedback_pipeline.learning.findings import Subject, find
-from feedback_pipeline.learning.panel import Floats, Panel, build_panel, output_means, output_outcomes
+from feedback_pipeline.learning.findings import find
+from feedback_pipeline.learning.panel import Panel, build_panel
+from feedback_pipeline.learning.subject import Subject
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.day_tables import score_matrix
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation
-from feedback_pipeline.storage.publication import AgentState, Publication, publish_run
+from feedback_pipeline.storage.publication import publish_run
+from feedback_pipeline.storage.publication_rows import AgentState, Publication
 
 PREFERENCE_MODELS = "preference_models"
 QUALITY_CORRELATIONS = "quality_correlations"
@@ -40,7 +41,6 @@ _REVIEW_COLUMNS = [
     "reviewed_at",
     "is_training_data",
 ]
-_MAX_EVIDENCE = 100
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,11 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
         LearningError: a reviewed output has no features in the store.
     """
     learning_run_id, panel, facts = _adjusted_panel(store)
-    subject = _subject(panel, settings, tuple(only or numeric_columns(panel.outputs.columns)))
+    features = tuple(only or numeric_columns(panel.outputs.columns))
+    subject = Subject.of(panel, panel.scores, features, settings.score_bounds, settings.seed)
     findings = find(subject)
-    agents = _agents(panel, subject, findings, facts["severity_parts"])
-    evidence = _evidence(panel, settings.seed)
+    agents = agent_states(panel, findings, facts["severity_parts"])
+    evidence = review_sample(panel, settings.seed)
     outcome = {
         "n_pairs": len(findings),
         "n_published": int(findings["published"].sum()),
@@ -179,7 +180,8 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
 
 def read_subject(store: FeatureStore, settings: Settings, *, only: Sequence[str]) -> Subject:
     """The latest adjusted scores beside the features named in `only`: what `correlate` computes on."""
-    return _subject(_adjusted_panel(store)[1], settings, tuple(only))
+    panel = _adjusted_panel(store)[1]
+    return Subject.of(panel, panel.scores, only, settings.score_bounds, settings.seed)
 
 
 def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
@@ -187,7 +189,9 @@ def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
     learning_run_id = _latest(store, PREFERENCE_MODELS)
     frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
     aspects, reviews = tuple(facts["aspects"]), frames["reviews"]
-    adjusted = reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
+    adjusted = (
+        reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
+    )
     first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
     features = store.read_tables(first, last)[1] if last is not None else pa.table({})
     return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features)), facts
@@ -202,54 +206,11 @@ def _as_frame(features: pa.Table) -> pd.DataFrame:
     )
 
 
-def _subject(panel: Panel, settings: Settings, names: tuple[str, ...]) -> Subject:
-    values: Floats = panel.outputs[list(names)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(names))
-    bounds = settings.score_bounds
-    limits = [bounds.get(aspect, bounds["*"]) for aspect in panel.aspects]
-    design = Design(
-        group=panel.output_agent,
-        content=panel.output_content,
-        features=values,
-        scores=output_means(panel.scores, panel.review_output, len(panel.outputs)),
-        review_output=panel.review_output,
-        review_reviewer=panel.review_reviewer,
-        review_scores=panel.scores,
-        names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
-        seed=settings.seed,
-    )
-    return Subject(
-        design, panel.agents, names, panel.aspects, np.array(limits, dtype=np.float64).reshape(-1, 2), output_outcomes(panel)
-    )
-
-
-def _agents(panel: Panel, subject: Subject, findings: pd.DataFrame, severity: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    summary = agent_summary(panel)
-    scored = (~np.isnan(subject.design.scores)).any(axis=1) if panel.aspects else np.zeros(len(panel.outputs), dtype=bool)
-    n_scored = np.bincount(panel.output_agent[scored], minlength=len(panel.agents))
-    published = findings[findings["published"]].groupby("agent_name").size()
-    parts = [
-        {"severity": severity[agent], "correlations": correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
-        for agent, n_contents, n in zip(panel.agents, summary["n_contents"].tolist(), n_scored, strict=True)
-    ]
-    return summary.assign(parts=pd.Series(parts, dtype=object))
-
-
 def _documents_as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of JSON documents as text: Parquet would give every row the keys of all."""
     documents = [name for name in ("parts", "feature_range", "feedback_impact") if name in frame]
     text = {name: [None if value is None else json.dumps(value, sort_keys=True) for value in frame[name]] for name in documents}
     return frame.assign(**{name: pd.Series(values, dtype="str") for name, values in text.items()})
-
-
-def _evidence(panel: Panel, seed: int) -> pd.DataFrame:
-    """At most 100 reviews of each agent, a seeded sample: agent_name, feedback_id."""
-    agent = panel.review_agent
-    order = np.lexsort((np.random.default_rng(seed).random(len(agent)), agent))
-    starts = np.searchsorted(agent[order], np.arange(len(panel.agents)))
-    kept = np.sort(order[np.arange(len(order)) - starts[agent[order]] < _MAX_EVIDENCE])
-    return pd.DataFrame(
-        {"agent_name": panel.agents[agent[kept]], "feedback_id": panel.reviews["feedback_id"].to_numpy(dtype=object)[kept]}
-    )
 
 
 def _latest(store: FeatureStore, asset: str) -> str:

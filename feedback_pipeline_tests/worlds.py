@@ -1,15 +1,12 @@
 """A simulated world as the learning code sees it, without a database in between."""
 
-import uuid
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from feedback_pipeline.learning.adjustment import Adjustment, adjust
-from feedback_pipeline.learning.correlations import Design
-from feedback_pipeline.learning.findings import Subject
-from feedback_pipeline.learning.panel import Panel, build_panel, output_means, output_outcomes
+from feedback_pipeline.learning.panel import Panel, build_panel
+from feedback_pipeline.learning.subject import Subject
 from feedback_pipeline.simulation.spec import ASPECTS, FEATURES, WorldSpec
 from feedback_pipeline.simulation.world import World, simulate
 
@@ -31,20 +28,7 @@ def panel_of(world: World) -> Panel:
 
 
 def subject_of(panel: Panel, adjustment: Adjustment, features: tuple[str, ...] = FEATURES) -> Subject:
-    n_aspects = len(panel.aspects)
-    adjusted = adjustment.adjusted[:, :n_aspects]
-    design = Design(
-        group=panel.output_agent,
-        content=panel.output_content,
-        features=panel.outputs[list(features)].to_numpy(dtype=float),
-        scores=output_means(adjusted, panel.review_output, len(panel.outputs)),
-        review_output=panel.review_output,
-        review_reviewer=panel.review_reviewer,
-        review_scores=adjusted,
-        names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
-    )
-    bounds = np.array([BOUNDS["*"]] * n_aspects)
-    return Subject(design, panel.agents, features, panel.aspects, bounds, output_outcomes(panel))
+    return Subject.of(panel, adjustment.adjusted[:, : len(panel.aspects)], features, BOUNDS, seed=0)
 
 
 def learn(spec: WorldSpec) -> Learned:

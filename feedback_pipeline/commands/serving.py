@@ -84,11 +84,22 @@ def _services(port: int, folder: Path) -> list[Service]:
     socket_file, workspace = folder / "code.sock", folder / "workspace.yaml"
     location = {"grpc_server": {"socket": str(socket_file), "location_name": DEFINITIONS}}
     workspace.write_text(json.dumps({"load_from": [location]}))  # JSON is YAML
-    code = ("dagster", "api", "grpc", "--socket", str(socket_file), "-m", DEFINITIONS, "--location-name", DEFINITIONS)
+    code = (
+        "dagster",
+        "api",
+        "grpc",
+        "--socket",
+        str(socket_file),
+        "-m",
+        DEFINITIONS,
+        "--location-name",
+        DEFINITIONS,
+        "--empty-working-directory",
+    )
     web = ("dagster_webserver", "-h", LOOPBACK, "-p", str(port), "--dagster-log-level", "warning", "--suppress-warnings")
     daemon = ("dagster._daemon", "run")
     quiet, found = ("--log-level", "warning"), ("-w", str(workspace))
-    python = (sys.executable, "-m")
+    python = (sys.executable, "-P", "-m")  # a file in the current folder must not stand in for a library
     return [
         Service("dagster-code", (*python, *code, *quiet), ready=socket_file),
         Service("dagster-web", (*python, *web, *quiet, *found)),

@@ -36,8 +36,8 @@ def severity_parts(panel: Panel, adjustment: Adjustment) -> dict[str, dict[str, 
     return parts
 
 
-def agent_summary(panel: Panel) -> pd.DataFrame:
-    """One row per agent: agent_type (latest seen), n_reviews, n_contents (outputs), n_reviewers."""
+def _agent_summary(panel: Panel) -> pd.DataFrame:
+    """One row per agent: agent_name, agent_type (latest seen), n_reviews, n_contents (outputs), n_reviewers."""
     agent = panel.review_agent
     n_agents = len(panel.agents)
     known = panel.review_reviewer != UNKNOWN_REVIEWER
@@ -61,7 +61,7 @@ def _latest_type(panel: Panel) -> pd.Series:
     return stated.groupby("agent")["type"].last().reindex(range(len(panel.agents)))
 
 
-def correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[str, Any]:
+def _correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[str, Any]:
     """Status of the correlations of one agent, with the reason where nothing can be published."""
     if n_contents < MIN_TESTED:
         return {"status": INSUFFICIENT, "reason": f"{n_contents} reviewed outputs, {MIN_TESTED} needed", "published": 0}
@@ -70,3 +70,33 @@ def correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[s
     if n_scored < MIN_PUBLISHED:
         return {"status": TENTATIVE, "reason": f"{n_scored} scored outputs, {MIN_PUBLISHED} needed to publish", "published": 0}
     return {"status": SUCCESS, "reason": None, "published": n_published}
+
+
+def agent_states(panel: Panel, findings: pd.DataFrame, severity: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """One row per agent: agent_name, agent_type, n_reviews, n_contents (outputs), n_reviewers, parts (a dict of statuses).
+
+    Args:
+        panel: Panel whose scores are adjusted.
+        findings: What `findings.find` returned for it.
+        severity: What `severity_parts` returned for it.
+    """
+    summary = _agent_summary(panel)
+    has_score = (~np.isnan(panel.scores)).any(axis=1)
+    scored = np.unique(panel.review_output[has_score])
+    n_scored = np.bincount(panel.output_agent[scored], minlength=len(panel.agents))
+    published = findings[findings["published"]].groupby("agent_name").size()
+    parts = [
+        {"severity": severity[agent], "correlations": _correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
+        for agent, n_contents, n in zip(panel.agents, summary["n_contents"].tolist(), n_scored, strict=True)
+    ]
+    return summary.assign(parts=pd.Series(parts, dtype=object))
+
+
+def review_sample(panel: Panel, seed: int, most: int = 100) -> pd.DataFrame:
+    """A seeded sample of at most `most` reviews of each agent: agent_name, feedback_id."""
+    agent = panel.review_agent
+    order = np.lexsort((np.random.default_rng(seed).random(len(agent)), agent))
+    starts = np.searchsorted(agent[order], np.arange(len(panel.agents)))
+    kept = np.sort(order[np.arange(len(order)) - starts[agent[order]] < most])
+    ids = panel.reviews["feedback_id"].to_numpy(dtype=object)[kept]
+    return pd.DataFrame({"agent_name": panel.agents[agent[kept]], "feedback_id": ids})

@@ -6,7 +6,7 @@ deletion. Two tests: t with n - 2 degrees of freedom on outputs, and the sandwic
 reviewers is not a property of the agent.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import special
 from feedback_pipeline.learning.clusters import Clusters
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.permutation import permutation_p_values
-from feedback_pipeline.learning.ranks import GroupRows, Mask, SortedColumn
+from feedback_pipeline.learning.ranks import GroupRows, Mask, SortedColumn, Standardised
 
 MIN_TESTED = 10  # outputs: below, nothing is tested
 MIN_REVIEWERS = 5  # below, reviewer clusters cannot carry a test
@@ -130,44 +130,6 @@ def _blocks(group: Ints, n_groups: int, n_features: int) -> Iterator[tuple[int, 
 
 
 @dataclass(frozen=True)
-class _Standardised:
-    """One side of an aspect's correlations: centred ranks and values of each pair, (J, n), or (1, n) where all pairs share them.
-
-    Attributes:
-        rank: Ranks less their mean, 0 where absent; ss: their sums of squares per group.
-        value: Values less their mean, 0 where absent; value_ss: their sums of squares per group.
-        tie: Size of the largest tie per group.
-    """
-
-    rank: Floats
-    ss: Floats
-    value: Floats
-    value_ss: Floats
-    tie: Floats
-
-    @classmethod
-    def of(cls, columns: Sequence[SortedColumn], values: Floats, present: Mask, groups: GroupRows) -> "_Standardised":
-        """Rank each column under its mask; with one column, that column under every mask.
-
-        Args:
-            columns: C sorted columns.
-            values: Their values (C, n).
-            present: Masks (C, n), or (J, n) with C = 1.
-            groups: The groups of the n rows.
-        """
-        if len(columns) == 1:
-            rank, tie = columns[0].ranks(present)
-        else:
-            ranked = [column.ranks(mask[None]) for column, mask in zip(columns, present, strict=True)]
-            rank, tie = (np.concatenate(parts) for parts in zip(*ranked, strict=True))
-        n = groups.sum(present.astype(np.float64))
-        rank -= groups.spread(0.5 * (n + 1.0)) * present
-        value = np.where(present, values, 0.0)
-        value -= groups.spread(groups.sum(value) / np.maximum(n, 1.0)) * present
-        return cls(rank, groups.sum(rank * rank), value, groups.sum(value * value), groups.max(tie))
-
-
-@dataclass(frozen=True)
 class _Block:
     """Some whole groups of a design, with what every aspect shares."""
 
@@ -178,7 +140,7 @@ class _Block:
     features: Floats
     has_feature: Mask
     columns: tuple[SortedColumn, ...]
-    alone: _Standardised  # the features where no score is missing
+    alone: Standardised  # the features where no score is missing
     clusters: Clusters
 
     @classmethod
@@ -197,7 +159,7 @@ class _Block:
             design.scores[begin:end],
             design.review_scores[reviews],
         )
-        alone = _Standardised.of(columns, features, has_feature, groups)
+        alone = Standardised.of(columns, features, has_feature, groups)
         return cls(design, first, slice(begin, end), groups, features, has_feature, columns, alone, clusters)
 
     def fill(self, result: Correlations, columns: Ints) -> None:
@@ -205,14 +167,14 @@ class _Block:
         for aspect in range(self.design.scores.shape[1]):
             self._fill_aspect(result, columns, aspect)
 
-    def _sides(self, aspect: int) -> tuple[_Standardised, _Standardised, Mask]:
+    def _sides(self, aspect: int) -> tuple[Standardised, Standardised, Mask]:
         score = _scaled(self.design.scores[None, self.rows, aspect], self.groups)
         scored = ~np.isnan(score)
         present = self.has_feature & scored
-        x = self.alone if scored.all() else _Standardised.of(self.columns, self.features, present, self.groups)
+        x = self.alone if scored.all() else Standardised.of(self.columns, self.features, present, self.groups)
         column = SortedColumn.of(score[0], self.groups.code, self.groups.starts)
         # Where every feature is there, all pairs of the aspect rank its scores among the same rows.
-        y = _Standardised.of((column,), score, scored if self.has_feature.all() else present, self.groups)
+        y = Standardised.of((column,), score, scored if self.has_feature.all() else present, self.groups)
         return x, y, present
 
     def _fill_aspect(self, result: Correlations, columns: Ints, aspect: int) -> None:

@@ -1,18 +1,15 @@
 """From correlations to findings: what is published, what is not and why, and the sentence that says it."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from feedback_pipeline.learning import features as registry
-from feedback_pipeline.learning.correlations import MAX_R, MIN_REVIEWERS, MIN_TESTED, Correlations, Design, correlate
+from feedback_pipeline.learning.correlations import MAX_R, MIN_REVIEWERS, MIN_TESTED, Correlations, correlate
 from feedback_pipeline.learning.curves import ApprovalThresholds, FeatureRanges, approval_thresholds, feature_ranges
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.pooling import confidence, pool, q_values, shrink
+from feedback_pipeline.learning.sentences import SCOPE_GENERAL, SCOPE_ONE, SCOPE_THESE, SCOPE_UNKNOWN, sentence
+from feedback_pipeline.learning.subject import Subject
 
 FLEET = "*"
 MIN_PUBLISHED = 20  # outputs
@@ -20,34 +17,6 @@ MAX_Q = 0.10
 MIN_EFFECT = 0.10
 _CONFOUNDED = 0.2
 _RANGE_CELLS = 4_000_000
-
-SCOPE_GENERAL, SCOPE_THESE, SCOPE_ONE, SCOPE_UNKNOWN = (
-    "reviewers in general",
-    "these reviewers",
-    "one reviewer",
-    "unknown reviewers",
-)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What findings are computed from.
-
-    Attributes:
-        design: Outputs, features, adjusted scores.
-        agents: Name of each group of the design (G,).
-        features: Names of the design's features (J,).
-        aspects: Names of the design's aspects (K,).
-        bounds: (low, high) of each aspect (K, 2).
-        approved: Outcome of each output (N,), NaN = no decision.
-    """
-
-    design: Design
-    agents: npt.NDArray[np.object_]
-    features: tuple[str, ...]
-    aspects: tuple[str, ...]
-    bounds: Floats
-    approved: Floats
 
 
 def find(subject: Subject) -> pd.DataFrame:
@@ -62,7 +31,7 @@ def find(subject: Subject) -> pd.DataFrame:
     """
     correlations = correlate(subject.design)
     own = _frame(subject, subject.agents, correlations, _shrunken(correlations))
-    everyone = _fleet(subject)
+    everyone = subject.as_one(FLEET)
     pooled = correlate(everyone.design)
     fleet = _frame(everyone, everyone.agents, pooled, pooled.r)
     z = np.arctanh(np.clip(correlations.r, -MAX_R, MAX_R))
@@ -88,23 +57,6 @@ def _shrunken(correlations: Correlations) -> Floats:
     z = np.arctanh(np.clip(correlations.r, -MAX_R, MAX_R)).reshape(shape[0], shape[1] * shape[2])
     z = np.where(correlations.n.reshape(z.shape) >= MIN_TESTED, z, np.nan)
     return np.tanh(shrink(z, correlations.z_variance.reshape(z.shape))).reshape(shape)
-
-
-def _fleet(subject: Subject) -> Subject:
-    """All outputs as one group; several agents may work on one content, so contents stay the clusters."""
-    design = subject.design
-    everyone = Design(
-        np.zeros_like(design.group),
-        design.content,
-        design.features,
-        design.scores,
-        design.review_output,
-        design.review_reviewer,
-        design.review_scores,
-        np.zeros(1, dtype=np.intp),
-        design.seed,
-    )
-    return Subject(everyone, np.array([FLEET], dtype=object), subject.features, subject.aspects, subject.bounds, subject.approved)
 
 
 def _frame(subject: Subject, agents: npt.NDArray[np.object_], c: Correlations, shrunken: Floats) -> pd.DataFrame:
@@ -249,28 +201,3 @@ def _impact(thresholds: ApprovalThresholds, group: int, aspect: int) -> dict[str
 
 def _null(value: float) -> float | None:
     return None if np.isnan(value) else value
-
-
-def sentence(finding: dict[Hashable, Any]) -> str:
-    """The finding in plain words, with its interval and what it rests on.
-
-    Args:
-        finding: A row of `find` as a dict.
-    """
-    subject, aspect, n_reviewers = registry.label(finding["feature"]), finding["aspect"], finding["n_reviewers"]
-    goes = "goes" if _is_singular(subject) else "go"
-    direction = "higher" if finding["r"] > 0 else "lower"
-    people = f"{n_reviewers:,} reviewer{'' if n_reviewers == 1 else 's'}"
-    text = (
-        f"{subject} {goes} with {direction} {aspect}: {finding['r']:+.2f} [{finding['ci_low']:.2f}, {finding['ci_high']:.2f}], "
-        f"{finding['n_contents']:,} outputs, {people}"
-    )
-    if finding["scope"] in (SCOPE_THESE, SCOPE_ONE):
-        text += "; may be their taste" if finding["scope"] == SCOPE_THESE else "; may be this person's taste"
-    if finding["confounded_with_agent"]:
-        text += f"; confounded with the agent: {finding['r_within']:+.2f} within agents"
-    return text
-
-
-def _is_singular(label: str) -> bool:
-    return not label.split(" (")[0].split(" of ")[0].endswith("s")

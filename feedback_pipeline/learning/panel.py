@@ -92,13 +92,13 @@ def build_panel(human_feedback: pd.DataFrame, scores: Floats, aspects: tuple[str
 
 def _latest(reviews: pd.DataFrame, output: npt.NDArray[np.int64], reviewer: npt.NDArray[np.intp]) -> Ints:
     """Positions to keep, ordered by (output, reviewer, stage, time): the latest of each key, all reviews of unknown reviewers."""
-    stage = pd.factorize(reviews["stage"], sort=True)[0]
+    stage = pd.factorize(reviews["stage"], sort=True)[0].astype(np.intp)
     moment = reviews["reviewed_at"].astype(np.int64).to_numpy(dtype=np.int64)
     order = np.lexsort((moment, stage, reviewer, output))
     same = _equal_neighbours(order, output, reviewer, stage)
     if (same & _equal_neighbours(order, moment)).any():
         # Ranking ids is the dearest sort of all; only reviews of the same moment need it.
-        identity = pd.factorize(reviews["feedback_id"], sort=True)[0]
+        identity = pd.factorize(reviews["feedback_id"], sort=True)[0].astype(np.intp)
         order = np.lexsort((identity, moment, stage, reviewer, output))
         same = _equal_neighbours(order, output, reviewer, stage)
     superseded = np.zeros(len(order), dtype=bool)
@@ -106,7 +106,7 @@ def _latest(reviews: pd.DataFrame, output: npt.NDArray[np.int64], reviewer: npt.
     return order[~superseded]
 
 
-def _equal_neighbours(order: Ints, *keys: npt.NDArray[np.int64] | npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _equal_neighbours(order: Ints, *keys: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Whether each row in this order has the same keys as the next one."""
     equal = np.ones(max(len(order) - 1, 0), dtype=bool)
     for key in keys:

@@ -1,5 +1,6 @@
 """Average ranks within groups, with missing values deleted pair by pair, from one sort per column."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -105,3 +106,41 @@ class SortedColumn:
         ranks[:, self.order] = (below - counted[:, self.group_start] + 0.5 * (tied + 1.0)) * ordered
         ties[:, self.order] = tied * ordered
         return ranks, ties
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """One side of an aspect's correlations: centred ranks and values of each pair, (J, n), or (1, n) where all pairs share them.
+
+    Attributes:
+        rank: Ranks less their mean, 0 where absent; ss: their sums of squares per group.
+        value: Values less their mean, 0 where absent; value_ss: their sums of squares per group.
+        tie: Size of the largest tie per group.
+    """
+
+    rank: Floats
+    ss: Floats
+    value: Floats
+    value_ss: Floats
+    tie: Floats
+
+    @classmethod
+    def of(cls, columns: Sequence[SortedColumn], values: Floats, present: Mask, groups: GroupRows) -> "Standardised":
+        """Rank each column under its mask; with one column, that column under every mask.
+
+        Args:
+            columns: C sorted columns.
+            values: Their values (C, n).
+            present: Masks (C, n), or (J, n) with C = 1.
+            groups: The groups of the n rows.
+        """
+        if len(columns) == 1:
+            rank, tie = columns[0].ranks(present)
+        else:
+            ranked = [column.ranks(mask[None]) for column, mask in zip(columns, present, strict=True)]
+            rank, tie = (np.concatenate(parts) for parts in zip(*ranked, strict=True))
+        n = groups.sum(present.astype(np.float64))
+        rank -= groups.spread(0.5 * (n + 1.0)) * present
+        value = np.where(present, values, 0.0)
+        value -= groups.spread(groups.sum(value) / np.maximum(n, 1.0)) * present
+        return cls(rank, groups.sum(rank * rank), value, groups.sum(value * value), groups.max(tie))

@@ -3,61 +3,31 @@
 A day is stale when a recorded change touches it, when the database has reviews of it that the store has not, or when the
 store holds it under another version. A change touches the days of the reviews that depend on the changed row, as of the
 snapshot in which it is read: the old and the new day of a review, else the days of all reviews of the execution. Only days
-from the first day up to today count; a review dated in the future makes its day stale when that day comes, because the store
-does not have it, so its change need not be kept.
+from the first day up to today count.
+
+A change is settled when a day it touches has been read and every other day it touches either has been read too or is not in
+the store: such a day is read because it is missing, also one of the future when it comes. Once no day is stale, every change
+of the snapshot is settled, also those that touch no day.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from psycopg.sql import SQL, Composable
+import pyarrow as pa
+from psycopg.sql import SQL, Composable, Literal
 
+from feedback_pipeline.storage.copying import copy_table
 from feedback_pipeline.storage.database import Connection
-from feedback_pipeline.storage.day_ranges import moment
+from feedback_pipeline.storage.day_ranges import moment, within
 from feedback_pipeline.storage.source_columns import SourceColumns, source_columns
 
 Ids = npt.NDArray[np.int64]
 
 _ONE: Final = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Staleness:
-    """The state of the days first..last in one snapshot.
-
-    Attributes:
-        stale: Days to read again.
-        present: Days with reviews in the database.
-    """
-
-    stale: frozenset[date]
-    present: frozenset[date]
-
-
-def find_stale(
-    conn: Connection, stored: Mapping[date, Mapping[str, Any]], version: str, consumed: Ids, first: date, last: date
-) -> Staleness:
-    """Find the days to read again.
-
-    Args:
-        conn: A connection inside one snapshot.
-        stored: Manifests by day.
-        version: What the stored days must have been extracted with.
-        consumed: Ids of changes whose days the store already holds.
-        first: First day that counts.
-        last: Last day that counts: today.
-    """
-    present = days_with_reviews(conn, first, last)
-    current = {day for day, manifest in stored.items() if manifest["version"] == version and first <= day <= last}
-    relevant = present | {day for day in stored if first <= day <= last}
-    stale = relevant - current
-    if current:
-        stale |= _touched(conn, source_columns(conn), consumed, first, last, current) & relevant
-    return Staleness(frozenset(stale), frozenset(present))
+_DISTINCT: Final = SQL("(SELECT DISTINCT row_id FROM {fresh} WHERE source = {source}) AS c")
 
 
 def days_with_reviews(conn: Connection, first: date, last: date) -> set[date]:
@@ -73,28 +43,77 @@ def days_with_reviews(conn: Connection, first: date, last: date) -> set[date]:
     return {day for (day,) in conn.execute(query)}
 
 
-def settled_changes(conn: Connection, consumed: Ids, waiting: Collection[date]) -> Ids:
-    """Return the ids of changes, not yet consumed, that touch none of the waiting days.
+def unread_days(present: set[date], stored: Mapping[date, Mapping[str, Any]], version: str, first: date, last: date) -> set[date]:
+    """Return the days first..last that are stale whatever changed: not in the store, or stored under another version."""
+    missing = {day for day in present if day not in stored}
+    return missing | {day for day, manifest in stored.items() if first <= day <= last and manifest["version"] != version}
+
+
+def touched_days(conn: Connection, consumed: Ids, days: Iterable[date]) -> set[date]:
+    """Return those of some days that a change not yet consumed touches.
 
     Args:
-        conn: The connection of the snapshot in which the other days have been read.
-        consumed: Ids already consumed.
-        waiting: Stale days that have not been read.
+        conn: A connection inside one snapshot.
+        consumed: Ids of changes whose days the store already holds, ascending.
+        days: The days to ask about.
     """
-    if waiting:
-        c = source_columns(conn)
-        touches = SQL(
-            "c.row_id IS NULL OR c.old_day = ANY(%(days)s) OR c.new_day = ANY(%(days)s) "
-            "OR EXISTS (SELECT FROM ({execution_days}) AS touched "
-            "WHERE touched.source = c.source AND touched.row_id = c.row_id AND touched.day = ANY(%(days)s))"
-        ).format(execution_days=_execution_days(c))
-    else:
-        touches = SQL("false").format()
-    query = SQL("WITH {fresh} SELECT c.id FROM fresh c WHERE NOT coalesce({touches}, false)").format(
-        fresh=_fresh(), touches=touches
-    )
-    rows = conn.execute(query, {"consumed": _multirange(consumed), "days": sorted(waiting)}).fetchall()
-    return np.array([row[0] for row in rows], dtype=np.int64)
+    asked = sorted(days)
+    if not asked:
+        return set()
+    fresh = _fresh(consumed)
+    query = SQL("SELECT DISTINCT old_day, new_day, row_id IS NULL FROM {} WHERE source = 'review_feedback' OR row_id IS NULL")
+    rows = conn.execute(query.format(fresh)).fetchall()
+    if any(whole_table for _, _, whole_table in rows):
+        return set(asked)
+    direct = {day for old, new, _ in rows for day in (old, new)}.intersection(asked)
+    undecided = [day for day in asked if day not in direct]
+    if not undecided:
+        return direct
+    parts = [
+        SQL("SELECT feedback_utc_day(r.reviewed_at) FROM {changes} {joins} WHERE {days}").format(
+            changes=_DISTINCT.format(fresh=fresh, source=Literal(source)), joins=joins, days=within(undecided)
+        )
+        for source, joins in _reviews_of_changes(source_columns(conn)).items()
+    ]
+    return direct | {day for (day,) in conn.execute(SQL(" UNION ").join(parts))}
+
+
+def all_changes(conn: Connection, consumed: Ids) -> Ids:
+    """Return the ids of all changes not yet consumed."""
+    return _ids(conn, SQL("SELECT id FROM {}").format(_fresh(consumed)))
+
+
+def settled_changes(conn: Connection, consumed: Ids, read: Collection[date], stored: Collection[date]) -> Ids:
+    """Return the ids of changes, not yet consumed, that touch a read day and no other day of the store.
+
+    Args:
+        conn: The connection of the snapshot in which the days have been read.
+        consumed: Ids already consumed, ascending.
+        read: Days that have been read.
+        stored: Days of the store that would miss the change: neither read nor stored under another version.
+    """
+    if not read:
+        return np.empty(0, dtype=np.int64)
+    fresh, others = _fresh(consumed), sorted(set(stored) - set(read))
+    literals = [SQL("{}::date[]").format(Literal([day.isoformat() for day in sorted(days)])) for days in (read, others)]
+    parts: list[Composable] = [
+        SQL(
+            "SELECT id FROM {fresh} WHERE source = 'review_feedback' AND (old_day = ANY({read}) OR new_day = ANY({read})) "
+            "AND NOT coalesce(old_day = ANY({others}), false) AND NOT coalesce(new_day = ANY({others}), false)"
+        ).format(fresh=fresh, read=literals[0], others=literals[1])
+    ]
+    touching = SQL("SELECT c.row_id FROM {changes} {joins} WHERE {days}")
+    for source, joins in _reviews_of_changes(source_columns(conn)).items():
+        changes = _DISTINCT.format(fresh=fresh, source=Literal(source))
+        keys = touching.format(changes=changes, joins=joins, days=within(sorted(read)))
+        if others:
+            keys = SQL("{} EXCEPT {}").format(keys, touching.format(changes=changes, joins=joins, days=within(others)))
+        parts.append(
+            SQL("SELECT id FROM {fresh} WHERE source = {source} AND row_id IN ({keys})").format(
+                fresh=fresh, source=Literal(source), keys=keys
+            )
+        )
+    return _ids(conn, SQL(" UNION ALL ").join(parts))
 
 
 def pending_counts(conn: Connection, first: date | None = None, last: date | None = None) -> dict[str, int]:
@@ -108,7 +127,7 @@ def pending_counts(conn: Connection, first: date | None = None, last: date | Non
         first: First day of the window, None = no limit; a change counts when its old or new day lies inside.
         last: Last day of the window, None = no limit.
     """
-    c = source_columns(conn)
+    columns = source_columns(conn)
     query = SQL(
         "SELECT p.agent_name::text, count(DISTINCT c.row_id) FROM (SELECT DISTINCT row_id FROM feedback_changes "
         "WHERE source = 'review_feedback' AND trainable "
@@ -116,61 +135,47 @@ def pending_counts(conn: Connection, first: date | None = None, last: date | Non
         "JOIN review_feedback r ON r.id = c.row_id::{review} JOIN content_review_workflows w ON {joined} "
         "JOIN agent_performance p ON p.execution_id = w.workflow_execution_id AND p.status::text = 'success' "
         "GROUP BY 1 ORDER BY 1"
-    ).format(review=c.key("review_feedback", "id"), joined=_review_of_workflow(c))
+    ).format(review=columns.key("review_feedback", "id"), joined=_review_of_workflow(columns))
     window = {"first": first or date(1, 1, 2), "last": last or date(9999, 12, 30)}
     return {str(agent): int(count) for agent, count in conn.execute(query, window)}
 
 
-def _touched(
-    conn: Connection, columns: SourceColumns, consumed: Ids, first: date, last: date, current: Collection[date]
-) -> set[date]:
-    """Days touched by a change; of the execution side only those among `current`, the others are stale anyway."""
-    direct = SQL(
-        "WITH {fresh} SELECT old_day FROM fresh WHERE old_day IS NOT NULL "
-        "UNION SELECT new_day FROM fresh WHERE new_day IS NOT NULL"
-    ).format(fresh=_fresh())
-    values: dict[str, Any] = {"consumed": _multirange(consumed)}
-    days = {day for (day,) in conn.execute(direct, values) if first <= day <= last}
-    truncated = SQL("WITH {fresh} SELECT EXISTS (SELECT FROM fresh WHERE row_id IS NULL)").format(fresh=_fresh())
-    if conn.execute(truncated, values).fetchone() == (True,):
-        return set(current)
-    undecided = sorted(set(current) - days)
-    if undecided:
-        query = SQL(
-            "WITH {fresh} SELECT DISTINCT touched.day "
-            "FROM (SELECT DISTINCT source, row_id FROM fresh WHERE source <> 'review_feedback') AS c "
-            "JOIN ({execution_days}) AS touched ON touched.source = c.source AND touched.row_id = c.row_id "
-            "WHERE touched.day = ANY(%(days)s)"
-        ).format(fresh=_fresh(), execution_days=_execution_days(columns))
-        days |= {day for (day,) in conn.execute(query, values | {"days": undecided})}
-    return days
+def _reviews_of_changes(columns: SourceColumns) -> dict[str, Composable]:
+    """By source of the execution side: joins from changed keys c to the reviews r that depend on them."""
+    reviews = SQL("JOIN review_feedback r ON {}").format(_review_of_workflow(columns))
+    workflow, run = ("content_review_workflows", "id"), ("agent_performance", "id")
+    return {
+        "agent_performance": SQL("JOIN content_review_workflows w ON w.workflow_execution_id = c.row_id {}").format(reviews),
+        "content_review_workflows": SQL("JOIN review_feedback r ON {}").format(
+            _named_by_change(columns, ("r", "review_feedback", "workflow_id"), workflow)
+        ),
+        "agent_decisions": SQL(
+            "JOIN agent_performance p ON {} JOIN content_review_workflows w ON w.workflow_execution_id = p.execution_id {}"
+        ).format(_named_by_change(columns, ("p", *run), ("agent_decisions", "performance_id")), reviews),
+    }
 
 
-def _fresh() -> Composable:
-    return SQL("fresh AS MATERIALIZED (SELECT * FROM feedback_changes WHERE NOT id <@ %(consumed)s::int8multirange)")
-
-
-def _execution_days(columns: SourceColumns) -> Composable:
-    """(source, row_id, day) of all reviews, by the rows of the execution side that they depend on."""
-    return SQL(
-        "SELECT 'agent_performance' AS source, w.workflow_execution_id::text AS row_id, "
-        "feedback_utc_day(r.reviewed_at) AS day "
-        "FROM content_review_workflows w JOIN review_feedback r ON {joined} "
-        "UNION ALL SELECT 'content_review_workflows', r.workflow_id::text, feedback_utc_day(r.reviewed_at) "
-        "FROM review_feedback r "
-        "UNION ALL SELECT 'agent_decisions', p.id::text, feedback_utc_day(r.reviewed_at) FROM agent_performance p "
-        "JOIN content_review_workflows w ON w.workflow_execution_id = p.execution_id JOIN review_feedback r ON {joined}"
-    ).format(joined=_review_of_workflow(columns))
+def _named_by_change(columns: SourceColumns, own: tuple[str, str, str], recorded: tuple[str, str]) -> Composable:
+    """Equality of a column and the key of a change; only a key recorded from the same type can be cast to it."""
+    if columns.type_of(*own[1:]) == columns.type_of(*recorded):
+        return SQL("{} = c.row_id::{}").format(columns.raw(*own), columns.key(*own[1:]))
+    return SQL("{} = c.row_id").format(columns.text(*own))
 
 
 def _review_of_workflow(columns: SourceColumns) -> Composable:
     return columns.equal(("r", "review_feedback", "workflow_id"), ("w", "content_review_workflows", "id"))
 
 
-def _multirange(ids: Ids) -> str:
-    """Ascending ids as a Postgres multirange: long runs of ids become short."""
-    if not len(ids):
-        return "{}"
-    breaks = np.flatnonzero(np.diff(ids) > 1)
-    lows, highs = ids[np.concatenate([[0], breaks + 1])], ids[np.append(breaks, len(ids) - 1)]
-    return "{" + ",".join(f"[{low},{high}]" for low, high in zip(lows.tolist(), highs.tolist(), strict=True)) + "}"
+def _ids(conn: Connection, query: Composable) -> Ids:
+    found: Ids = copy_table(conn, query, pa.schema([("id", pa.int64())]))["id"].to_numpy()
+    return found
+
+
+def _fresh(consumed: Ids) -> Composable:
+    """The changes that are not consumed, as a table expression."""
+    if not len(consumed):
+        return SQL("feedback_changes").format()
+    breaks = np.flatnonzero(np.diff(consumed) > 1)
+    lows, highs = consumed[np.concatenate([[0], breaks + 1])], consumed[np.append(breaks, len(consumed) - 1)]
+    ranges = ",".join(f"[{low},{high}]" for low, high in zip(lows.tolist(), highs.tolist(), strict=True))
+    return SQL("(SELECT * FROM feedback_changes WHERE NOT id <@ {}::int8multirange) AS fresh").format(Literal(f"{{{ranges}}}"))

@@ -13,7 +13,7 @@ from typing import Final
 from psycopg.sql import SQL
 
 from feedback_pipeline.settings import Settings
-from feedback_pipeline.storage.changes import find_stale, settled_changes
+from feedback_pipeline.storage.changes import all_changes, days_with_reviews, settled_changes, touched_days, unread_days
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.day_assembly import DayTables
 from feedback_pipeline.storage.day_ranges import moment
@@ -73,8 +73,11 @@ def pending_days(conn: Connection, store: FeatureStore, settings: Settings, *, t
         today: Last day that counts; by default the UTC day of the database's clock.
     """
     last = today or _today(conn)
-    consumed, _ = store.read_consumed()
-    return sorted(find_stale(conn, store.days(), extraction_version(settings), consumed, settings.first_day, last).stale)
+    stored, (consumed, _) = store.days(), store.read_consumed()
+    present = days_with_reviews(conn, settings.first_day, last)
+    unread = unread_days(present, stored, extraction_version(settings), settings.first_day, last)
+    kept = [day for day in stored if settings.first_day <= day <= last and day not in unread]
+    return sorted(unread | touched_days(conn, consumed, kept))
 
 
 def extract(
@@ -113,25 +116,33 @@ def extract(
         with database.snapshot() as conn:
             last = today or _today(conn)
             stored, consumed = store.days(), store.read_consumed()[0]
-            state = find_stale(conn, stored, version, consumed, settings.first_day, last)
+            present = days_with_reviews(conn, settings.first_day, last)
+            unread = unread_days(present, stored, version, settings.first_day, last)
             wanted = {day for day in days if settings.first_day <= day <= last}
-            todo = sorted(wanted & state.stale)
+            kept = {day for day in stored if settings.first_day <= day <= last and day not in unread}
+            todo = (wanted & unread) | touched_days(conn, consumed, wanted & kept)
             for day in stored:
                 if not settings.first_day <= day <= last:
                     store.remove_day(day)
             reader = DayReader(conn, settings.score_bounds, with_texts=with_texts)
             job = _Job(conn, reader, store, version)
-            job.run(sorted(set(todo) & state.present), len(todo), progress)
-            empty = sorted(set(todo) - state.present)
-            for day in empty:
+            job.run(sorted(todo & present), len(todo), progress)
+            for day in todo - present:
                 store.remove_day(day)
             reader.refuse_before(settings.first_day)
-            settled = settled_changes(conn, consumed, state.stale - set(todo))
+            if unread <= todo and not touched_days(conn, consumed, kept - wanted):
+                settled = all_changes(conn, consumed)
+            else:
+                settled = settled_changes(conn, consumed, todo, kept)
         _settle_ledger(database, reader.refusals, job.days, settings.first_day)
         store.write_consumed(settled)
-    read = tuple(sorted(set(todo) - set(empty)))
     return ExtractionReport(
-        read, tuple(empty), tuple(sorted(wanted - set(todo))), job.reviews, reader.refusals.by_reason(), len(settled)
+        days=tuple(sorted(todo & present)),
+        removed=tuple(sorted(todo - present)),
+        unchanged=tuple(sorted(wanted - todo)),
+        reviews=job.reviews,
+        rejected=reader.refusals.by_reason(),
+        consumed=len(settled),
     )
 
 

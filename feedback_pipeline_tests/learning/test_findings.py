@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from feedback_pipeline.learning.correlations import Design
-from feedback_pipeline.learning.findings import FLEET, Subject, find, sentence
+from feedback_pipeline.learning.findings import FLEET, find
 from feedback_pipeline.learning.panel import output_means
+from feedback_pipeline.learning.sentences import sentence
+from feedback_pipeline.learning.subject import Subject
 
 
 def subject(

@@ -51,7 +51,7 @@ def test_random_outputs_equal_the_full_mixed_model_equations() -> None:
 def test_conjugate_gradients_agree_with_the_dense_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, output, reviewer, score, _ = crossed(1.2, seed=6)
     dense = estimate_severity(agent, output, reviewer, score, 40)
-    monkeypatch.setattr("feedback_pipeline.learning.severity._DENSE_REVIEWERS", 10)
+    monkeypatch.setattr("feedback_pipeline.learning.mixed_model._DENSE_REVIEWERS", 10)
     sparse = estimate_severity(agent, output, reviewer, score, 40)
     assert dense.method == sparse.method == RANDOM_OUTPUTS
     np.testing.assert_allclose(sparse.value, dense.value, atol=1e-7)

@@ -1,0 +1,38 @@
+"""Findings in plain words."""
+
+from collections.abc import Hashable
+from typing import Any
+
+from feedback_pipeline.learning import features as registry
+
+SCOPE_GENERAL, SCOPE_THESE, SCOPE_ONE, SCOPE_UNKNOWN = (
+    "reviewers in general",
+    "these reviewers",
+    "one reviewer",
+    "unknown reviewers",
+)
+
+
+def sentence(finding: dict[Hashable, Any]) -> str:
+    """The finding in plain words, with its interval and what it rests on.
+
+    Args:
+        finding: A row of `find` as a dict.
+    """
+    subject, aspect, n_reviewers = registry.label(finding["feature"]), finding["aspect"], finding["n_reviewers"]
+    goes = "goes" if _is_singular(subject) else "go"
+    direction = "higher" if finding["r"] > 0 else "lower"
+    people = f"{n_reviewers:,} reviewer{'' if n_reviewers == 1 else 's'}"
+    text = (
+        f"{subject} {goes} with {direction} {aspect}: {finding['r']:+.2f} [{finding['ci_low']:.2f}, {finding['ci_high']:.2f}], "
+        f"{finding['n_contents']:,} outputs, {people}"
+    )
+    if finding["scope"] in (SCOPE_THESE, SCOPE_ONE):
+        text += "; may be their taste" if finding["scope"] == SCOPE_THESE else "; may be this person's taste"
+    if finding["confounded_with_agent"]:
+        text += f"; confounded with the agent: {finding['r_within']:+.2f} within agents"
+    return text
+
+
+def _is_singular(label: str) -> bool:
+    return not label.split(" (")[0].split(" of ")[0].endswith("s")

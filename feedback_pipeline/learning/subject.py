@@ -1,0 +1,66 @@
+"""What findings are computed from: outputs, features and adjusted scores of all agents, or of the fleet as one."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from feedback_pipeline.learning.correlations import Design
+from feedback_pipeline.learning.panel import Floats, Panel, output_means, output_outcomes
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What findings are computed from.
+
+    Attributes:
+        design: Outputs, features, adjusted scores.
+        agents: Name of each group of the design (G,).
+        features: Names of the design's features (J,).
+        aspects: Names of the design's aspects (K,).
+        bounds: (low, high) of each aspect (K, 2).
+        approved: Outcome of each output (N,), NaN = no decision.
+    """
+
+    design: Design
+    agents: npt.NDArray[np.object_]
+    features: tuple[str, ...]
+    aspects: tuple[str, ...]
+    bounds: Floats
+    approved: Floats
+
+    @classmethod
+    def of(
+        cls, panel: Panel, adjusted: Floats, features: Sequence[str], bounds: dict[str, tuple[float, float]], seed: int
+    ) -> "Subject":
+        """Lay out a panel for the correlations.
+
+        Args:
+            panel: Deduplicated reviews and their outputs.
+            adjusted: Adjusted scores of the panel's reviews and aspects (M, K).
+            features: Columns of the panel's outputs.
+            bounds: (low, high) by aspect, "*" for the rest.
+            seed: Seed of the permutations.
+        """
+        design = Design(
+            group=panel.output_agent,
+            content=panel.output_content,
+            features=panel.outputs[list(features)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(features)),
+            scores=output_means(adjusted, panel.review_output, len(panel.outputs)),
+            review_output=panel.review_output,
+            review_reviewer=panel.review_reviewer,
+            review_scores=adjusted,
+            # A number that belongs to the name: permutations of an agent must not depend on which others there are.
+            names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
+            seed=seed,
+        )
+        limits = [bounds.get(aspect, bounds["*"]) for aspect in panel.aspects]
+        width = np.array(limits, dtype=np.float64).reshape(-1, 2)
+        return cls(design, panel.agents, tuple(features), panel.aspects, width, output_outcomes(panel))
+
+    def as_one(self, name: str) -> "Subject":
+        """All outputs as one group called `name`; several agents may work on one content, so contents stay the clusters."""
+        design = replace(self.design, group=np.zeros_like(self.design.group), names=np.zeros(1, dtype=np.intp))
+        return replace(self, design=design, agents=np.array([name], dtype=object))
