@@ -17,11 +17,13 @@ def stable_id(*parts: str) -> uuid.UUID:
 
 
 def stage(connection: Connection, name: str, like: str, rows: Iterable[tuple[Any, ...]], columns: Sequence[str]) -> None:
+    """Put rows into a new temporary table shaped like some columns of `like`; it goes with the transaction."""
     connection.execute(f"CREATE TEMP TABLE {name} ON COMMIT DROP AS SELECT {', '.join(columns)} FROM {like} WHERE false")  # noqa: S608
     copy_rows(connection, name, rows, columns)
 
 
 def copy_rows(connection: Connection, table: str, rows: Iterable[tuple[Any, ...]], columns: Sequence[str]) -> None:
+    """Append rows to a table by COPY."""
     with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)

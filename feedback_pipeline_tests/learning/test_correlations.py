@@ -100,7 +100,7 @@ def test_heavy_ties_get_a_permutation_p_that_agrees_with_scipy() -> None:
     )
     result = correlate(design)
     assert result.permuted.all()
-    expected = stats.permutation_test(
+    expected = stats.permutation_test(  # type: ignore[call-overload]
         (feature[:, 0],),
         lambda x: stats.spearmanr(x, score[:, 0]).statistic,
         permutation_type="pairings",
