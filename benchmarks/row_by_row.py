@@ -1,6 +1,7 @@
 """The baseline: one query per agent whose join multiplies decisions with reviews, a dict per row, a loop per pair."""
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,15 @@ from feedback_pipeline.storage.database import Connection, Database
 Row = dict[str, Any]
 
 QUERY = """
-    SELECT ap.agent_name, ap.duration, ap.input_tokens, ap.output_tokens, ap.cost, ap.metadata, ad.decision_point, ad.input_data,
-           ad.output_data, ad.reasoning, ad.confidence_score, ad.alternatives_considered, rf.decision, rf.comments,
-           rf.feedback_categories, rf.quality_scores, rf.improvement_suggestions, rf.feedback_confidence, rf.reviewer_id, rf.stage
+    SELECT ap.id, ap.agent_name, ap.agent_type, ap.execution_id, ap.duration, ap.input_tokens, ap.output_tokens, ap.cost,
+           ap.metadata, ad.decision_point, ad.input_data, ad.output_data, ad.reasoning, ad.confidence_score,
+           ad.alternatives_considered, rf.decision, rf.comments, rf.feedback_categories, rf.quality_scores,
+           rf.improvement_suggestions, rf.feedback_confidence, rf.reviewer_id, rf.stage
     FROM agent_performance ap
     JOIN agent_decisions ad ON ap.id = ad.performance_id
     JOIN content_review_workflows crw ON ap.execution_id = crw.workflow_execution_id
     JOIN review_feedback rf ON crw.id = rf.workflow_id
-    WHERE ap.agent_name = %s AND rf.is_training_data AND ap.status = 'success'
+    WHERE ap.agent_name = %s AND ap.start_time >= %s AND rf.is_training_data AND ap.status = 'success'
     ORDER BY ap.start_time DESC
 """
 FEATURES = ("duration_ms", "input_tokens", "output_tokens", "cost", "confidence_score", "alternatives_count", "reasoning_length")
@@ -27,17 +29,35 @@ def read_rows(connection: Connection, agent: str) -> list[Row]:
     """Every decision x review of one agent as nested dicts."""
     return [
         {
-            "metrics": {"duration_ms": row[1], "input_tokens": row[2], "output_tokens": row[3], "cost": float(row[4] or 0)},
-            "decision": {
-                "input": row[7] or {},
-                "output": row[8] or {},
-                "reasoning": row[9],
-                "confidence": float(row[10] or 0),
-                "alternatives": row[11] or [],
+            "performance_id": row[0],
+            "agent_name": row[1],
+            "metrics": {
+                "duration_ms": row[4],
+                "input_tokens": row[5],
+                "output_tokens": row[6],
+                "cost": float(row[7]) if row[7] else 0,
+                "metadata": row[8] or {},
             },
-            "feedback": {"decision": row[12], "comments": row[13], "categories": row[14] or {}, "scores": row[15] or {}},
+            "decision": {
+                "decision_point": row[9],
+                "input_data": row[10] or {},
+                "output_data": row[11] or {},
+                "reasoning": row[12],
+                "confidence": float(row[13]) if row[13] else 0,
+                "alternatives": row[14] or [],
+            },
+            "feedback": {
+                "decision": row[15],
+                "comments": row[16],
+                "categories": row[17] or {},
+                "scores": row[18] or {},
+                "suggestions": row[19] or [],
+                "feedback_confidence": float(row[20]) if row[20] else 0,
+                "reviewer_id": row[21],
+                "review_stage": row[22],
+            },
         }
-        for row in connection.execute(QUERY, (agent,)).fetchall()
+        for row in connection.execute(QUERY, (agent, datetime(2000, 1, 1, tzinfo=UTC))).fetchall()
     ]
 
 

@@ -13,7 +13,8 @@ FROM generate_series(0, %(outputs)s - 1) AS i;
 INSERT INTO agent_decisions (id, performance_id, decision_point, input_data, output_data, reasoning, confidence_score,
                              alternatives_considered)
 SELECT md5('d' || i || '-' || j)::uuid, md5('p' || i)::uuid, CASE j WHEN 0 THEN 'plan' ELSE 'draft' END,
-       '{"topic": "spring", "keywords": ["garden", "tools"]}'::jsonb,
+       '{"topic": "spring", "keywords": ["garden", "tools"], "tone": "friendly", "content_type": "blog_post",'
+       ' "channel": "website", "structure": "list"}'::jsonb,
        CASE WHEN j = 1 THEN jsonb_build_object('content', repeat('Garden tools for the spring. ', 20 + (random() * 90)::int))
             ELSE '{}' END,
        repeat('because ', 20 + (random() * 80)::int), random(), '["a", "b"]'::jsonb

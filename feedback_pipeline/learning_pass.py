@@ -143,7 +143,8 @@ def estimate_preferences(database: Database, store: FeatureStore, settings: Sett
 
 def _read_panel(store: FeatureStore, window: Window) -> Panel:
     first, last = (window.first, window.last) if window.last is not None else (date.max, date.min)
-    feedback, features = store.read_tables(first, last)
+    # The panel sorts by its own keys.
+    feedback, features = store.read_tables(first, last, ordered=False)
     scores, aspects = score_matrix(feedback["aspects"], feedback["scores"])
     return build_panel(feedback.drop_columns(["aspects", "scores"]).to_pandas(), scores, aspects, features.to_pandas())
 
@@ -193,7 +194,7 @@ def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
         reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
     )
     first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
-    features = store.read_tables(first, last)[1] if last is not None else pa.table({})
+    features = store.read_tables(first, last, ordered=False)[1] if last is not None else pa.table({})
     return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features)), facts
 
 

@@ -41,24 +41,29 @@ def _agent_summary(panel: Panel) -> pd.DataFrame:
     agent = panel.review_agent
     n_agents = len(panel.agents)
     known = panel.review_reviewer != UNKNOWN_REVIEWER
-    pairs = np.unique(np.column_stack([agent[known], panel.review_reviewer[known]]), axis=0)
+    pairs = np.unique(agent[known] * max(len(panel.reviewers), 1) + panel.review_reviewer[known])
     return pd.DataFrame(
         {
             "agent_name": panel.agents,
             "agent_type": _latest_type(panel),
             "n_reviews": np.bincount(agent, minlength=n_agents),
             "n_contents": np.bincount(panel.output_agent, minlength=n_agents),
-            "n_reviewers": np.bincount(pairs[:, 0].astype(np.intp), minlength=n_agents),
+            "n_reviewers": np.bincount(pairs // max(len(panel.reviewers), 1), minlength=n_agents),
         }
     )
 
 
 def _latest_type(panel: Panel) -> pd.Series:
     """Type of each agent in its most recently reviewed output that states one."""
-    newest = panel.reviews["reviewed_at"].groupby(panel.review_output).max()
-    types = pd.DataFrame({"agent": panel.output_agent, "type": panel.outputs["agent_type"], "moment": newest.to_numpy()})
-    stated = types[types["type"].notna()].sort_values(["agent", "moment", "type"], kind="stable")
-    return stated.groupby("agent")["type"].last().reindex(range(len(panel.agents)))
+    code, types = pd.factorize(panel.outputs["agent_type"], sort=True)
+    moment = panel.reviews["reviewed_at"].astype(np.int64).to_numpy(dtype=np.int64)
+    newest = np.full(len(panel.outputs), np.iinfo(np.int64).min)
+    np.maximum.at(newest, panel.review_output, moment)
+    order = np.lexsort((code, newest, panel.output_agent))
+    order = order[code[order] >= 0]
+    latest = np.full(len(panel.agents), -1)
+    latest[panel.output_agent[order]] = code[order]
+    return pd.Series(np.array([*types, None], dtype=object)[latest])
 
 
 def _correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[str, Any]:

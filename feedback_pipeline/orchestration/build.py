@@ -8,7 +8,6 @@ import dagster as dg
 from feedback_pipeline.orchestration.assets import GROUPS
 from feedback_pipeline.orchestration.checks import checks
 from feedback_pipeline.orchestration.jobs import jobs
-from feedback_pipeline.orchestration.loggers import CONSOLE, console
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
 
 
@@ -30,6 +29,5 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         asset_checks=checks,
         jobs=jobs,
         resources=resources | given,
-        loggers={CONSOLE: console},
         executor=dg.in_process_executor,
     )

@@ -55,7 +55,8 @@ def describe_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
 
 def describe_publication(outcome: "PublishedRun") -> dict[str, Any]:
     """Counts of what was published."""
-    return _facts(outcome.learning_run_id, outcome.facts)
+    rows = outcome.facts["feedback_quality_correlations"]
+    return {**_facts(outcome.learning_run_id, outcome.facts), "dagster/row_count": rows}
 
 
 def _facts(learning_run_id: str, facts: dict[str, Any]) -> dict[str, Any]:

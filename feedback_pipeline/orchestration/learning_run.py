@@ -9,14 +9,13 @@ import dagster as dg
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.orchestration.build import build_defs
 from feedback_pipeline.orchestration.jobs import REDUCE_ASSETS, learn
-from feedback_pipeline.orchestration.loggers import CONSOLE
 from feedback_pipeline.orchestration.partitions import range_tags
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
 # The run's events are in the instance; on the terminal they would bury the result.
-_QUIET: Final = {"loggers": {CONSOLE: {"config": {"log_level": "CRITICAL"}}}}
+_QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _ORIGIN_TAG: Final = {"started from": "feedback-pipeline learn"}
 
 

@@ -27,7 +27,7 @@ from feedback_pipeline.storage.source_columns import SourceColumns, source_colum
 Ids = npt.NDArray[np.int64]
 
 _ONE: Final = timedelta(days=1)
-_DISTINCT: Final = SQL("(SELECT DISTINCT row_id FROM {fresh} WHERE source = {source}) AS c")
+_LONG_RUN: Final = 256
 
 
 def days_with_reviews(conn: Connection, first: date, last: date) -> set[date]:
@@ -70,8 +70,8 @@ def touched_days(conn: Connection, consumed: Ids, days: Iterable[date]) -> set[d
     if not undecided:
         return direct
     parts = [
-        SQL("SELECT feedback_utc_day(r.reviewed_at) FROM {changes} {joins} WHERE {days}").format(
-            changes=_DISTINCT.format(fresh=fresh, source=Literal(source)), joins=joins, days=within(undecided)
+        SQL("SELECT feedback_utc_day(r.reviewed_at) FROM {fresh} {joins} WHERE c.source = {source} AND {days}").format(
+            fresh=fresh, joins=joins, source=Literal(source), days=within(undecided)
         )
         for source, joins in _reviews_of_changes(source_columns(conn)).items()
     ]
@@ -96,24 +96,22 @@ def settled_changes(conn: Connection, consumed: Ids, read: Collection[date], sto
         return np.empty(0, dtype=np.int64)
     fresh, others = _fresh(consumed), sorted(set(stored) - set(read))
     literals = [SQL("{}::date[]").format(Literal([day.isoformat() for day in sorted(days)])) for days in (read, others)]
-    parts: list[Composable] = [
-        SQL(
-            "SELECT id FROM {fresh} WHERE source = 'review_feedback' AND (old_day = ANY({read}) OR new_day = ANY({read})) "
-            "AND NOT coalesce(old_day = ANY({others}), false) AND NOT coalesce(new_day = ANY({others}), false)"
-        ).format(fresh=fresh, read=literals[0], others=literals[1])
-    ]
-    touching = SQL("SELECT c.row_id FROM {changes} {joins} WHERE {days}")
-    for source, joins in _reviews_of_changes(source_columns(conn)).items():
-        changes = _DISTINCT.format(fresh=fresh, source=Literal(source))
-        keys = touching.format(changes=changes, joins=joins, days=within(sorted(read)))
+    columns = source_columns(conn)
+    joins = _reviews_of_changes(columns)
+    touching = []
+    for source, keys in _keys_of_reviews(columns).items():
+        found = SQL("{} WHERE {}").format(keys, within(sorted(read)))
         if others:
-            keys = SQL("{} EXCEPT {}").format(keys, touching.format(changes=changes, joins=joins, days=within(others)))
-        parts.append(
-            SQL("SELECT id FROM {fresh} WHERE source = {source} AND row_id IN ({keys})").format(
-                fresh=fresh, source=Literal(source), keys=keys
+            found = SQL("{keys} EXCEPT SELECT c.row_id FROM ({keys}) AS c {joins} WHERE {days}").format(
+                keys=found, joins=joins[source], days=within(others)
             )
-        )
-    return _ids(conn, SQL(" UNION ALL ").join(parts))
+        touching.append(SQL("SELECT {}, row_id FROM ({}) AS found").format(Literal(source), found))
+    query = SQL(
+        "SELECT id FROM {fresh} WHERE source = 'review_feedback' AND (old_day = ANY({read}) OR new_day = ANY({read})) "
+        "AND NOT coalesce(old_day = ANY({others}), false) AND NOT coalesce(new_day = ANY({others}), false) "
+        "UNION ALL SELECT id FROM {fresh} WHERE (source, row_id) IN ({touching})"
+    )
+    return _ids(conn, query.format(fresh=fresh, read=literals[0], others=literals[1], touching=SQL(" UNION ALL ").join(touching)))
 
 
 def pending_counts(conn: Connection, first: date | None = None, last: date | None = None) -> dict[str, int]:
@@ -155,6 +153,18 @@ def _reviews_of_changes(columns: SourceColumns) -> dict[str, Composable]:
     }
 
 
+def _keys_of_reviews(columns: SourceColumns) -> dict[str, Composable]:
+    """By source of the execution side: the keys, as text, that reviews r depend on."""
+    workflows = SQL("FROM review_feedback r JOIN content_review_workflows w ON {}").format(_review_of_workflow(columns))
+    return {
+        "agent_performance": SQL("SELECT w.workflow_execution_id::text AS row_id {}").format(workflows),
+        "content_review_workflows": SQL("SELECT r.workflow_id::text AS row_id FROM review_feedback r").format(),
+        "agent_decisions": SQL(
+            "SELECT p.id::text AS row_id {} JOIN agent_performance p ON p.execution_id = w.workflow_execution_id"
+        ).format(workflows),
+    }
+
+
 def _named_by_change(columns: SourceColumns, own: tuple[str, str, str], recorded: tuple[str, str]) -> Composable:
     """Equality of a column and the key of a change; only a key recorded from the same type can be cast to it."""
     if columns.type_of(*own[1:]) == columns.type_of(*recorded):
@@ -172,10 +182,17 @@ def _ids(conn: Connection, query: Composable) -> Ids:
 
 
 def _fresh(consumed: Ids) -> Composable:
-    """The changes that are not consumed, as a table expression."""
+    """The changes that are not consumed, as a table expression named c."""
     if not len(consumed):
-        return SQL("feedback_changes").format()
-    breaks = np.flatnonzero(np.diff(consumed) > 1)
-    lows, highs = consumed[np.concatenate([[0], breaks + 1])], consumed[np.append(breaks, len(consumed) - 1)]
+        return SQL("feedback_changes AS c").format()
+    # Long runs of ids as ranges, looked up one by one; the rest is hashed.
+    begin = np.flatnonzero(np.diff(consumed, prepend=consumed[0] - 2) > 1)
+    length = np.diff(np.append(begin, len(consumed)))
+    long = length >= _LONG_RUN
+    lows, highs = consumed[begin[long]], consumed[begin[long] + length[long] - 1]
     ranges = ",".join(f"[{low},{high}]" for low, high in zip(lows.tolist(), highs.tolist(), strict=True))
-    return SQL("(SELECT * FROM feedback_changes WHERE NOT id <@ {}::int8multirange) AS fresh").format(Literal(f"{{{ranges}}}"))
+    single = consumed[np.repeat(~long, length)].tolist()
+    return SQL(
+        "(SELECT * FROM feedback_changes a WHERE NOT a.id <@ {ranges}::int8multirange "
+        "AND NOT EXISTS (SELECT FROM unnest({single}::bigint[]) AS k (id) WHERE k.id = a.id)) AS c"
+    ).format(ranges=Literal(f"{{{ranges}}}"), single=Literal(f"{{{','.join(map(str, single))}}}"))

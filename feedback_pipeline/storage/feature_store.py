@@ -111,12 +111,12 @@ class FeatureStore:
         manifests = [_parse_manifest(content) for content in self._days.read_many(names) if content is not None]
         return {date.fromisoformat(manifest["day"]): manifest for manifest in manifests}
 
-    def read_tables(self, first: date | None, last: date) -> tuple[pa.Table, pa.Table]:
+    def read_tables(self, first: date | None, last: date, *, ordered: bool = True) -> tuple[pa.Table, pa.Table]:
         """Return human_feedback and feature_table of the days first..last (both included; None = from the beginning).
 
         Rows are in canonical order, whatever the days were: reviews by agent_name, execution_id, reviewed_at, feedback_id;
         features by agent_name, execution_id and then day, so that the last row of an output is the newest. Columns are the
-        union over the days.
+        union over the days. With ordered=False only the days are in order: for those who sort by their own keys.
 
         Raises:
             StoreError: a data file is missing or damaged.
@@ -134,7 +134,10 @@ class FeatureStore:
         feedback = pa.concat_tables([HUMAN_FEEDBACK.empty_table(), *reviews])
         features = pa.concat_tables([FEATURE_TABLE.empty_table(), *outputs], promote_options="default")
         custom = sorted(set(features.column_names) - set(FEATURE_TABLE.names))
-        return in_order(feedback, REVIEW_ORDER), in_order(features.select([*FEATURE_TABLE.names, *custom]), OUTPUT_ORDER)
+        features = features.select([*FEATURE_TABLE.names, *custom])
+        if not ordered:
+            return feedback.combine_chunks(), features.combine_chunks()
+        return in_order(feedback, REVIEW_ORDER), in_order(features, OUTPUT_ORDER)
 
     def read_window(self, first: date | None, last: date) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return `read_tables` as data frames; aspects and scores stay Arrow lists (see `score_matrix`)."""

@@ -1,0 +1,290 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.pass_lock import learning_pass_lock
+
+COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
+COMMANDS = ("demo", "migrate", "load", "simulate", "learn", "findings", "status", "up", "run")
+FINDING = {
+    *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),
+    *("n_contents", "n_reviewers", "scope", "method", "published", "reason"),
+}
+PATIENCE_S = 120
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _variables(**variables: str) -> dict[str, str]:
+    """This process's environment without what configures the pipeline or Dagster."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEEDBACK_", "DAGSTER_"))}
+    return kept | variables
+
+
+def _call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=300, env=_variables(**variables))
+
+
+@pytest.fixture
+def installation(database: Database, postgres_server: Database, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of an installation with a database of its own."""
+    yield {"FEEDBACK_DATABASE_URL": database.url, "FEEDBACK_HOME": str(tmp_path / "home")}
+    with postgres_server.connect(autocommit=True) as connection:
+        dagsters = sql.Identifier(f"{database.name}_dagster")
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(dagsters))
+
+
+@pytest.fixture
+def run(installation: dict[str, str]) -> Run:
+    """Calls the command line on that installation."""
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _call(*arguments, **installation)
+
+    return call
+
+
+def _good(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _json(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(_good(done))
+
+
+def test_help_lists_the_commands_in_the_order_of_use() -> None:
+    lines = _good(_call("--help")).split("Commands:")[1].splitlines()
+    assert tuple(line.split()[0] for line in lines if line.strip()) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    assert f"{command} [OPTIONS]" in _good(_call(command, "--help"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",),
+        ("findings",),
+        ("findings", "drafter", "--fleet"),
+        ("learn", "--days", "2026-01-02..2026-01-01"),
+        ("learn", "--days", "2026-01-02"),
+        ("learn", "--days", "2026-02-30..2026-03-01"),
+        ("learn", "--all", "--lookback", "5"),
+        ("learn", "--lookback", "0"),
+        ("simulate", "--agents", "0"),
+        ("simulate", "--until", "yesterday"),
+        ("load",),
+        ("load", "no/such/folder"),
+        ("run",),
+    ],
+)
+def test_a_wrong_call_has_status_2(arguments: tuple[str, ...]) -> None:
+    done = _call(*arguments)
+    assert done.returncode == 2
+    assert "Error: " in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FEEDBACK_DATABASE_URL": "postgresql://me:pass-word@127.0.0.1:1/none"}, ("none", "127.0.0.1")),
+        ({"FEEDBACK_DATABASE_URL": "mysql://me:pass-word@host/none"}, ("postgresql://",)),
+        ({"FEEDBACK_SCORE_BOUNDS": "{"}, ("FEEDBACK_SCORE_BOUNDS",)),
+        ({"FEEDBACK_SCORE_BOUNDS": '{"*": [3, 1]}'}, ("FEEDBACK_SCORE_BOUNDS", "low < high")),
+        ({"FEEDBACK_DAGSTER_PORT": "x"}, ("FEEDBACK_DAGSTER_PORT",)),
+    ],
+)
+def test_an_error_is_one_line_without_secrets(variables: dict[str, str], words: tuple[str, ...]) -> None:
+    done = _call("status", **variables)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert all(word in line for word in words)
+    assert "pass-word" not in line
+
+
+@pytest.mark.slow
+def test_from_nothing_to_findings(run: Run, tmp_path: Path) -> None:
+    assert "nothing to do" in _good(run("migrate"))
+    failed = run("findings", "drafter")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "feedback-pipeline learn" in failed.stderr
+    empty = _json(run("status", "--json"))
+    assert empty == {"agents": [], "last_run": None, "champion": None}
+
+    wrote = _good(
+        run("simulate", "--agents", "3", "--executions", "60", "--reviewers", "8", "--seed", "4", "--until", "2026-06-30")
+    )
+    assert "180 runs" in wrote
+    again = run("simulate", "--agents", "3", "--executions", "60", "--reviewers", "8", "--seed", "4", "--until", "2026-06-30")
+    assert again.returncode == 1
+    assert "--seed" in again.stderr
+
+    learned = run("learn", "--all")
+    assert "Reading" in _good(learned)
+    assert learned.stderr == ""
+    status = _json(run("status", "--json"))
+    assert set(status) == {"agents", "last_run", "champion"}
+    assert set(status["agents"][0]) == {"agent_name", "status", "parts", "pending", "n_contents", "learning_run_id"}
+    assert {agent["n_contents"] for agent in status["agents"]} == {60}
+    assert {"sample_size", "patterns_learned", "correlations_found", "execution_time_seconds"} <= set(status["last_run"])
+
+    agent = status["agents"][0]["agent_name"]
+    document = _json(run("findings", agent, "--all", "--json"))
+    keys = {"agent_name", "status", "parts", "window", "n_contents", "n_reviewers", "learning_run_id", "findings"}
+    assert set(document) == keys
+    assert document["learning_run_id"] == status["last_run"]["learning_run_id"]
+    assert {frozenset(finding) for finding in document["findings"]} == {frozenset(FINDING)}
+    assert all(finding["published"] or finding["reason"] for finding in document["findings"])
+    published = _json(run("findings", agent, "--json"))["findings"]
+    assert published == [finding for finding in document["findings"] if finding["published"]]
+    fleet = _json(run("findings", "--fleet", "--all", "--json"))
+    assert fleet["agent_name"] == "*"
+    assert set(fleet["findings"][0]) == FINDING | {"r_within", "confounded_with_agent"}
+    for arguments, outputs in (((agent,), 60), ((agent, "--all"), 60), (("--fleet",), 180)):
+        assert f"{outputs} reviewed outputs" in _good(run("findings", *arguments))
+    unknown = run("findings", "nobody")
+    assert unknown.returncode == 1
+    assert agent in unknown.stderr
+
+    assert "No day has changed" in _good(run("learn", "--lookback", "10"))
+    assert _json(run("status", "--json"))["last_run"]["window"]["lookback_days"] == 10
+
+
+@pytest.mark.slow
+def test_a_second_pass_waits_and_says_so(run: Run, database: Database, installation: dict[str, str]) -> None:
+    _good(run("simulate", "--agents", "2", "--executions", "20", "--reviewers", "6", "--until", "2026-06-30"))
+    with learning_pass_lock(database, lambda: None):
+        waiting = subprocess.Popen(
+            [*COMMAND, "learn", "--all"], stdout=subprocess.PIPE, text=True, env=_variables(**installation)
+        )
+        assert waiting.stdout is not None
+        lines = [waiting.stdout.readline(), waiting.stdout.readline()]
+        assert "Another learning pass is running" in lines[1]
+        assert waiting.poll() is None
+    rest, _ = waiting.communicate(timeout=PATIENCE_S)
+    assert waiting.returncode == 0
+    assert "Last learned" in rest
+
+
+@pytest.mark.slow
+def test_load_counts_and_is_repeatable(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "agent_performance.jsonl").write_text(
+        json.dumps({"id": "00000000-0000-4000-8000-000000000001", "agent_name": "drafter", "execution_id": "e1"}) + "\n"
+    )
+    assert "loaded 1" in _good(run("load", str(folder))).splitlines()[-1]
+    assert "1 unchanged" in _good(run("load", str(folder))).splitlines()[-1]
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    failed = run("load", str(nothing))
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.slow
+def test_run_gives_the_environment_and_the_status(run: Run, database: Database) -> None:
+    code = "import os; print(os.environ['FEEDBACK_DATABASE_URL'], os.environ['PGDATABASE'], os.environ['DAGSTER_HOME']); raise SystemExit(5)"
+    done = run("run", "--", "python", "-c", code)
+    assert done.returncode == 5
+    url, name, home = done.stdout.split()
+    assert (url, name) == (database.url, database.name)
+    assert (Path(home) / "dagster.yaml").is_file()
+    missing = run("run", "--", "no-such-command")
+    assert missing.returncode == 1
+    assert "no-such-command" in missing.stderr
+
+
+@pytest.mark.slow
+def test_dagster_finds_the_definitions(run: Run) -> None:
+    checkout = Path(__file__).parents[1]
+    done = run("run", "--", "dagster", "definitions", "validate", "-w", str(checkout / "workspace.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "All code locations passed validation" in done.stdout + done.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _of_home(home: Path) -> list[str]:
+    """Processes that were started with this FEEDBACK_HOME, and the server whose data lies there."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in text:
+            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def _eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_serves_and_leaves_nothing_behind(number: signal.Signals, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home, port = tmp_path_factory.mktemp("up"), _free_port()
+    variables = _variables(FEEDBACK_HOME=str(home), FEEDBACK_DAGSTER_PORT=str(port))
+    with (home / "output").open("w") as output:
+        server = subprocess.Popen([*COMMAND, "up"], stdout=output, stderr=output, env=variables)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _eventually(lambda: _answers(f"{url}/server_info") or server.poll() is not None, "the web UI does not answer")
+        assert server.poll() is None, (home / "output").read_text()
+        second = _call("up", FEEDBACK_HOME=str(home), FEEDBACK_DAGSTER_PORT=str(port))
+        assert second.returncode == 1
+        assert "Ctrl-C" in second.stderr
+    finally:
+        server.send_signal(number)
+        status = server.wait(PATIENCE_S)
+    assert status == 0, (home / "output").read_text()
+    assert url in (home / "output").read_text()
+    _eventually(lambda: not _of_home(home), f"still there: {_of_home(home)}")
+
+
+@pytest.mark.slow
+def test_up_names_the_port_that_is_taken(installation: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = _call("up", **installation, FEEDBACK_DAGSTER_PORT=port)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert port in line
+    assert "FEEDBACK_DAGSTER_PORT" in line
