@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 		&& uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
 	else \
 		{ [ -x $(BIN)/pip ] || "$(PYTHON)" -m venv .venv; } \
-		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt --editable '.[dev]'; \
+		&& $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	@touch $(STAMP)
 
@@ -44,7 +44,8 @@ format: $(STAMP) ## let ruff format the code
 	@$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## the measurements quoted in the README
-	@$(BIN)/python benchmarks/learn.py
+	@$(BIN)/python -m benchmarks.learn --million
+	@$(BIN)/python -m benchmarks.bars
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

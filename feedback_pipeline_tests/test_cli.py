@@ -199,8 +199,25 @@ def test_load_counts_and_is_repeatable(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_demo_keeps_to_itself(tmp_path: Path) -> None:
+    elsewhere = "postgresql://nobody@127.0.0.1:1/none"
+    variables = {
+        "FEEDBACK_DATABASE_URL": elsewhere,
+        "DAGSTER_POSTGRES_URL": elsewhere,
+        "FEEDBACK_STORE_URL": str(tmp_path / "store"),
+    }
+    done = _call("demo", "--once", **variables, FEEDBACK_HOME=str(tmp_path / "home"))
+    assert "All agents together" in _good(done)
+    assert "findings." in done.stdout
+    assert done.stderr == ""
+    assert [folder.name for folder in tmp_path.iterdir()] == ["home"]
+    assert [folder.name for folder in (tmp_path / "home").iterdir()] == ["demo"]
+
+
+@pytest.mark.slow
 def test_run_gives_the_environment_and_the_status(run: Run, database: Database) -> None:
-    code = "import os; print(os.environ['FEEDBACK_DATABASE_URL'], os.environ['PGDATABASE'], os.environ['DAGSTER_HOME']); raise SystemExit(5)"
+    names = "FEEDBACK_DATABASE_URL", "PGDATABASE", "DAGSTER_HOME"
+    code = f"import os; print(*(os.environ[name] for name in {names!r})); raise SystemExit(5)"
     done = run("run", "--", "python", "-c", code)
     assert done.returncode == 5
     url, name, home = done.stdout.split()

@@ -1,6 +1,7 @@
 """The demo: a fresh simulated agency in a home of its own, learned from, explained, served."""
 
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +50,7 @@ def demonstrate(*, serving: bool) -> None:
                 # Every day there is, with or without reviews: in the web UI nothing is left to be done.
                 learn_and_report(environment, (settings.first_day, today))
                 _tell(environment.database)
-                click.echo(f"\nLook further:  FEEDBACK_HOME={_shown(settings.home)} feedback-pipeline findings AGENT --all")
+                click.echo(f"\nLook further:  FEEDBACK_HOME={_shown(settings.home)} {_program()} findings AGENT --all")
                 if serving:
                     serve(environment, free_port(settings.dagster_port))
 
@@ -81,6 +82,11 @@ def _tell(database: Database) -> None:
     agents.sort(key=lambda agent: (-agent["parts"].get("correlations", {}).get("published", 0), agent["agent_name"]))
     for name in [*(agent["agent_name"] for agent in agents[:_TOLD_AGENTS]), FLEET]:
         print_highlights(read_findings(database, name), _TOLD_FINDINGS)
+
+
+def _program() -> str:
+    """How this program can be called from here."""
+    return "feedback-pipeline" if shutil.which("feedback-pipeline") else _shown(Path(sys.argv[0]).absolute())
 
 
 def _shown(home: Path) -> str:

@@ -1,18 +1,54 @@
 """What the commands print: tables, plain sentences, progress. Rich text on a terminal, plain text elsewhere."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-PIPE_WIDTH: Final = 132
+PIPE_WIDTH: Final = 200
+WIDE: Final = 112
 _STATUS_STYLE: Final = {"success": "green", "insufficient_data": "yellow", "error": "red"}
 Document = Mapping[str, Any]
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def _interval(finding: Document) -> str:
+    return "" if finding["ci_low"] is None else f"[{finding['ci_low']:.2f}, {finding['ci_high']:.2f}]"
+
+
+def _probability(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    text: Callable[[Document], str]
+    justify: Literal["left", "right"] = "right"
+    always: bool = True
+
+
+_COLUMNS: Final = (
+    _Column("feature", lambda finding: str(finding["feature"]), "left"),
+    _Column("aspect", lambda finding: str(finding["aspect"]), "left"),
+    _Column("r", lambda finding: _signed(finding["r"])),
+    _Column("95 % interval", _interval),
+    _Column("shrunk", lambda finding: _signed(finding["r_shrunk"]), always=False),
+    _Column("q", lambda finding: _probability(finding["q_value"]), always=False),
+    _Column("confidence", lambda finding: _probability(finding["confidence"]), always=False),
+    _Column("outputs", lambda finding: f"{finding['n_contents']:,}"),
+    _Column("reviewers", lambda finding: f"{finding['n_reviewers'] or 0:,}", always=False),
+)
 
 
 def console() -> Console:
@@ -31,10 +67,10 @@ def print_findings(document: Document) -> None:
     if not findings:
         out.print(f"No finding is published. {_why_nothing(document)}")
         return
-    out.print(_findings_table(findings))
+    out.print(_findings_table(findings, out.width))
     for finding in findings:
         if finding["published"]:
-            out.print(Text(f"  {finding['sentence']}"))
+            out.print(Padding(Text(finding["sentence"]), (0, 0, 0, 2), expand=False))
 
 
 def print_highlights(document: Document, count: int) -> None:
@@ -43,30 +79,24 @@ def print_highlights(document: Document, count: int) -> None:
     name = "All agents together" if document["agent_name"] == "*" else document["agent_name"]
     out.print(f"\n[bold]{escape(name)}[/] ({document['n_contents']:,} outputs, {document['n_reviewers']:,} reviewers)")
     for finding in findings[:count]:
-        out.print(Text(f"  {finding['sentence']}"))
+        out.print(Padding(Text(finding["sentence"]), (0, 0, 0, 2), expand=False))
     if not findings:
         out.print(f"  No finding is published. {_why_nothing(document)}")
     elif len(findings) > count:
         out.print(f"  [dim]and {len(findings) - count} more[/]")
 
 
-def _findings_table(findings: Sequence[Document]) -> Table:
+def _findings_table(findings: Sequence[Document], width: int) -> Table:
+    """A row for each finding; a narrow terminal gets the columns that say most."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (
-        *(("feature", "left"), ("aspect", "left"), ("r", "right"), ("95 % interval", "right"), ("shrunk", "right")),
-        *(("q", "right"), ("confidence", "right"), ("outputs", "right"), ("reviewers", "right")),
-    ):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    columns = [column for column in _COLUMNS if width >= WIDE or column.always]
     withheld = not all(finding["published"] for finding in findings)
+    for column in columns:
+        table.add_column(column.title, justify=column.justify, no_wrap=True)
     if withheld:
         table.add_column("not published because")
     for finding in findings:
-        cells = [
-            *(finding["feature"], finding["aspect"], _signed(finding["r"]), _interval(finding), _signed(finding["r_shrunk"])),
-            *(_probability(finding["q_value"]), _probability(finding["confidence"])),
-            *(f"{finding['n_contents']:,}", f"{finding['n_reviewers'] or 0:,}"),
-            *([finding["reason"] or ""] if withheld else []),
-        ]
+        cells = [column.text(finding) for column in columns] + ([finding["reason"] or ""] if withheld else [])
         table.add_row(*map(escape, cells), style=None if finding["published"] else "dim")
     return table
 
@@ -121,18 +151,6 @@ def _window(window: Document) -> str:
     if window["last"] is None:
         return "no reviews yet"
     return f"{window['first'] or 'the beginning'} to {window['last']}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.2f}"
-
-
-def _interval(finding: Document) -> str:
-    return "" if finding["ci_low"] is None else f"[{finding['ci_low']:.2f}, {finding['ci_high']:.2f}]"
-
-
-def _probability(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 @contextmanager

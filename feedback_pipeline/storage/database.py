@@ -115,12 +115,20 @@ class Database:
         return f"cannot reach {self.description}: {reason}; {remedy}"
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """Connection inside one REPEATABLE READ, READ ONLY transaction whose snapshot is taken on entry."""
+    def snapshot(self, same_as: Connection | None = None) -> Iterator[Connection]:
+        """Connection inside one REPEATABLE READ, READ ONLY transaction whose snapshot is taken on entry.
+
+        Args:
+            same_as: A connection from `snapshot` whose snapshot this one shares, to read the same state side by side.
+        """
         with self.connect() as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
-            connection.execute("SELECT 1")
+            if same_as is None:
+                connection.execute("SELECT 1")
+            else:
+                exported = same_as.execute("SELECT pg_export_snapshot()").fetchone()
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(exported[0] if exported else "")))
             yield connection
 
     def sibling(self, name: str) -> "Database":

@@ -1,6 +1,7 @@
 """Reading days from the source tables: the queries of a set of days, their texts measured block by block."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import numpy as np
@@ -23,24 +24,27 @@ from feedback_pipeline.storage.source_columns import source_columns
 
 
 class DayReader:
-    """Reads days through one connection and collects what cannot be used.
+    """Reads days and collects what cannot be used.
 
     Args:
         conn: A connection inside one snapshot.
+        beside: A second connection of the same snapshot: reviews are read while the server gathers the outputs.
         bounds: Score bounds by aspect, "*" for the others.
         with_texts: Whether texts are read; without them their features are missing.
     """
 
-    def __init__(self, conn: Connection, bounds: ScoreBounds, *, with_texts: bool = True) -> None:
+    def __init__(self, conn: Connection, beside: Connection, bounds: ScoreBounds, *, with_texts: bool = True) -> None:
         self.refusals = Refusals()
-        self._conn, self._bounds, self._with_texts = conn, bounds, with_texts
+        self._conn, self._beside, self._bounds, self._with_texts = conn, beside, bounds, with_texts
         self._columns = source_columns(conn)
 
     def read(self, days: Sequence[date]) -> dict[date, DayTables]:
         """Read days that have reviews."""
         queries = ExtractionQueries(self._columns, days)
-        rows = copy_table(self._conn, queries.reviews(), REVIEWS)
-        runs = copy_table(self._conn, queries.outputs(), OUTPUTS)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(copy_table, self._beside, queries.reviews(), REVIEWS)
+            runs = copy_table(self._conn, queries.outputs(), OUTPUTS)
+            rows = reading.result()
         texts = self._texts(queries, runs["performance_id"]) if self._with_texts else {}
         self._refuse_confidences(runs)
         reviews = usable_reviews(rows, self._bounds, self.refusals)

@@ -113,7 +113,7 @@ def extract(
     """
     version = extraction_version(settings, text=with_texts)
     with _one_extraction(database):
-        with database.snapshot() as conn:
+        with database.snapshot() as conn, database.snapshot(conn) as beside:
             last = today or _today(conn)
             stored, consumed = store.days(), store.read_consumed()[0]
             present = days_with_reviews(conn, settings.first_day, last)
@@ -124,7 +124,7 @@ def extract(
             for day in stored:
                 if not settings.first_day <= day <= last:
                     store.remove_day(day)
-            reader = DayReader(conn, settings.score_bounds, with_texts=with_texts)
+            reader = DayReader(conn, beside, settings.score_bounds, with_texts=with_texts)
             job = _Job(conn, reader, store, version)
             job.run(sorted(todo & present), len(todo), progress)
             for day in todo - present:
