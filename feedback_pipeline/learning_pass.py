@@ -1,5 +1,6 @@
 """The steps of a learning pass after extraction: adjust scores, correlate, publish. The assets are glue around these."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from feedback_pipeline.errors import StoreError
 from feedback_pipeline.learning.adjustment import adjust, severity_frame
 from feedback_pipeline.learning.agents import agent_states, review_sample, severity_parts
 from feedback_pipeline.learning.features import numeric_columns
-from feedback_pipeline.learning.findings import find
+from feedback_pipeline.learning.findings import find_what_can_be_found
 from feedback_pipeline.learning.panel import Panel, build_panel
 from feedback_pipeline.learning.subject import Subject
 from feedback_pipeline.settings import Settings
@@ -129,6 +130,7 @@ def estimate_preferences(database: Database, store: FeatureStore, settings: Sett
         "n_agents": len(panel.agents),
         "n_reviewers": len(panel.reviewers),
         "aspects": list(panel.aspects),
+        "days_digest": _days_digest(store, window),
         "severity_parts": severity_parts(panel, adjustment),
         "methods": {
             name: {"method": severity.method, "reason": severity.reason}
@@ -139,6 +141,16 @@ def estimate_preferences(database: Database, store: FeatureStore, settings: Sett
     frames = {"reviews": reviews, "severities": severities, "consumed": pd.DataFrame({"id": consumed})}
     store.write_result(learning_run_id, PREFERENCE_MODELS, frames, facts)
     return SeverityOutcome(learning_run_id, facts, severities)
+
+
+def _days_digest(store: FeatureStore, window: Window) -> str:
+    """Changes whenever a day of the window does: its files are named by their content."""
+    days = {
+        str(day): [manifest["human_feedback"]["file"], manifest["feature_table"]["file"]]
+        for day, manifest in store.days().items()
+        if window.last is not None and day <= window.last and (window.first is None or day >= window.first)
+    }
+    return hashlib.sha256(json.dumps(days, sort_keys=True).encode()).hexdigest()
 
 
 def _read_panel(store: FeatureStore, window: Window) -> Panel:
@@ -157,14 +169,14 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
     Writes the artifact `quality_correlations`: frames `findings` and `agents` (one row per agent: counts, status, parts).
 
     Raises:
-        StoreError: there is no result of preference_models.
+        StoreError: there is no result of preference_models, or days were extracted again since.
         LearningError: a reviewed output has no features in the store.
     """
     learning_run_id, panel, facts = _adjusted_panel(store)
     features = tuple(only or numeric_columns(panel.outputs.columns))
     subject = Subject.of(panel, panel.scores, features, settings.score_bounds, settings.seed)
-    findings = find(subject)
-    agents = agent_states(panel, findings, facts["severity_parts"])
+    findings, broken = find_what_can_be_found(subject)
+    agents = agent_states(panel, findings, facts["severity_parts"], broken)
     evidence = review_sample(panel, settings.seed)
     outcome = {
         "n_pairs": len(findings),
@@ -194,6 +206,8 @@ def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
         reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
     )
     first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
+    if facts["days_digest"] != _days_digest(store, Window(first, last, facts["lookback_days"])):
+        raise StoreError("days of the window were extracted again since preference_models; materialize preference_models again")
     features = store.read_tables(first, last, ordered=False)[1] if last is not None else pa.table({})
     return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features)), facts
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.linalg import LinAlgError
 from threadpoolctl import threadpool_limits
 
+from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.features import OVERALL
 from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Panel, overall_scores
-from feedback_pipeline.learning.severity import Severity, estimate_severity
+from feedback_pipeline.learning.severity import Severity, estimate_severity, fallback_severity
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,12 @@ def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
         for k in range(raw.shape[1]):
             rows = known & ~np.isnan(raw[:, k])
             reviewer = panel.review_reviewer[rows]
-            severity = estimate_severity(
-                panel.review_agent[rows], panel.review_output[rows], reviewer, raw[rows, k], len(panel.reviewers)
-            )
+            scores = (panel.review_agent[rows], panel.review_output[rows], reviewer, raw[rows, k], len(panel.reviewers))
+            try:
+                severity = estimate_severity(*scores)
+            except (LearningError, LinAlgError) as error:
+                # One aspect in trouble keeps its reason and leaves the others as they are.
+                severity = fallback_severity(*scores, reason=str(error))
             adjusted[rows, k] -= severity.value[reviewer]
             severities.append(severity)
     return Adjustment((*panel.aspects, OVERALL), raw, adjusted, tuple(severities))

@@ -77,13 +77,16 @@ def _correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[
     return {"status": SUCCESS, "reason": None, "published": n_published}
 
 
-def agent_states(panel: Panel, findings: pd.DataFrame, severity: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def agent_states(
+    panel: Panel, findings: pd.DataFrame, severity: dict[str, dict[str, Any]], broken: dict[str, str]
+) -> pd.DataFrame:
     """One row per agent: agent_name, agent_type, n_reviews, n_contents (outputs), n_reviewers, parts (a dict of statuses).
 
     Args:
         panel: Panel whose scores are adjusted.
         findings: What `findings.find` returned for it.
         severity: What `severity_parts` returned for it.
+        broken: Reason for each agent whose correlations failed.
     """
     summary = _agent_summary(panel)
     has_score = (~np.isnan(panel.scores)).any(axis=1)
@@ -94,6 +97,9 @@ def agent_states(panel: Panel, findings: pd.DataFrame, severity: dict[str, dict[
         {"severity": severity[agent], "correlations": _correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
         for agent, n_contents, n in zip(panel.agents, summary["n_contents"].tolist(), n_scored, strict=True)
     ]
+    for agent, part in zip(panel.agents, parts, strict=True):
+        if agent in broken:
+            part["correlations"] = {"status": ERROR, "reason": broken[agent], "published": 0}
     return summary.assign(parts=pd.Series(parts, dtype=object))
 
 

@@ -57,6 +57,9 @@ def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width:
     """
     starts = np.flatnonzero(np.diff(pair, prepend=-1))
     n = np.diff(starts, append=len(pair)).astype(np.float64)
+    # Squares of huge values overflow: a power of two per pair is taken out and put back at the end.
+    _, exponent = np.frexp(np.maximum.reduceat(np.abs(feature), starts))
+    feature = np.ldexp(feature, -exponent[pair])
     order = SortedColumn.of(feature, pair, starts).order
     quantiles = _quantiles(feature[order], starts, n)
     t, grid = _standardised(feature, quantiles, pair, starts, n)
@@ -70,6 +73,7 @@ def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width:
     near &= bends[:, None] | np.where(r[:, None] < 0, _GRID <= 0.5, _GRID >= 0.5)
 
     rows = np.arange(len(starts))
+    quantiles = np.ldexp(quantiles, exponent[:, None])
     first = near.argmax(axis=1)
     last = near.shape[1] - 1 - near[:, ::-1].argmax(axis=1)
     falling = ~bends & (r < 0)

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.correlations import MAX_R, MIN_REVIEWERS, MIN_TESTED, Correlations, correlate
 from feedback_pipeline.learning.curves import ApprovalThresholds, FeatureRanges, approval_thresholds, feature_ranges
 from feedback_pipeline.learning.panel import Floats, Ints
@@ -17,6 +18,8 @@ MAX_Q = 0.10
 MIN_EFFECT = 0.10
 _CONFOUNDED = 0.2
 _RANGE_CELLS = 4_000_000
+# What numpy and scipy raise for numbers they cannot work with.
+_BROKEN = (ArithmeticError, ValueError, LearningError)
 
 
 def find(subject: Subject) -> pd.DataFrame:
@@ -50,6 +53,31 @@ def find(subject: Subject) -> pd.DataFrame:
     said = [sentence(row) for row in findings[findings["published"]].to_dict("records")]
     findings["sentence"] = pd.Series(said, index=findings.index[findings["published"]], dtype="str")
     return findings
+
+
+def find_what_can_be_found(subject: Subject) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The findings of `find`, leaving out agents whose data break it; also the reason for each of those.
+
+    Raises:
+        LearningError: the agents are fine one by one but not together.
+    """
+    try:
+        return find(subject), {}
+    except _BROKEN:
+        broken = {agent: reason for agent in subject.agents if (reason := _why_broken(subject, subject.agents == agent))}
+    kept = ~np.isin(subject.agents, list(broken))
+    try:
+        return find(subject.only(kept)), broken
+    except _BROKEN as error:
+        raise LearningError(f"correlations failed over all agents ({error}); report this with the data of one agent") from error
+
+
+def _why_broken(subject: Subject, alone: npt.NDArray[np.bool_]) -> str | None:
+    try:
+        find(subject.only(alone))
+    except _BROKEN as error:
+        return f"{type(error).__name__}: correlations of this agent cannot be computed"
+    return None
 
 
 def _shrunken(correlations: Correlations) -> Floats:

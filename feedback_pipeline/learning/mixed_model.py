@@ -117,34 +117,36 @@ def variance_components(design: ReviewDesign, score: Floats, within_ss: float, n
     return noise, output, reviewer
 
 
-def solve_laplacian(laplacian: sparse.csr_array, rhs: Floats, design: ReviewDesign) -> tuple[Floats, Floats | None]:
-    """Minimum-norm solution and diagonal of the pseudo-inverse (infinite for a reviewer who shares no output)."""
+def solve_laplacian(
+    laplacian: sparse.csr_array, rhs: Floats, design: ReviewDesign, ridge: float = 0.0
+) -> tuple[Floats, Floats | None]:
+    """Minimum-norm solution of (laplacian + ridge I) u = rhs, and the diagonal of the pseudo-inverse.
+
+    The diagonal is infinite for a reviewer who shares no output; beyond dense sizes it is None and the ridge must be 0.
+    """
     if design.n_reviewers > _DENSE_REVIEWERS:
         return _conjugate_gradients(laplacian, rhs, laplacian.diagonal()), None
     seen = np.flatnonzero(design.component >= 0)
     label = design.component[seen]
     size = np.bincount(label)
     null_space = (label[:, None] == label[None, :]) / size[label][:, None]
-    inverse = np.linalg.inv(laplacian.toarray()[np.ix_(seen, seen)] + null_space) - null_space
+    # With the null space filled in the matrix is regular even without a ridge; rhs has no part in it.
+    filled = laplacian.toarray()[np.ix_(seen, seen)] + null_space + ridge * np.eye(len(seen))
+    inverse = np.linalg.inv(filled) - null_space / (1.0 + ridge)
     value, variance = np.zeros(design.n_reviewers), np.zeros(design.n_reviewers)
     value[seen] = inverse @ rhs[seen]
     variance[seen] = np.where(size[label] > 1, np.diag(inverse), np.inf)
     return value, variance
 
 
-def solve_ridge(matrix: sparse.csr_array, rhs: Floats, ridge: float, low_rank: Floats | None) -> tuple[Floats, Floats]:
+def _solve_ridge(matrix: sparse.csr_array, rhs: Floats, ridge: float, low_rank: Floats) -> tuple[Floats, Floats]:
     """Solve (matrix - low_rank' low_rank + ridge I) u = rhs; also the inverse's diagonal (a lower bound beyond dense sizes)."""
     n = len(rhs)
     if n <= _DENSE_REVIEWERS:
-        dense = matrix.toarray() + ridge * np.eye(n)
-        if low_rank is not None:
-            dense -= low_rank.T @ low_rank
-        inverse = np.linalg.inv(dense)
+        inverse = np.linalg.inv(matrix.toarray() + ridge * np.eye(n) - low_rank.T @ low_rank)
         return inverse @ rhs, np.diag(inverse).copy()
     diagonal = matrix.diagonal() + ridge
     shifted = (matrix + ridge * sparse.eye_array(n)).tocsr()
-    if low_rank is None:
-        return _conjugate_gradients(shifted, rhs, diagonal), 1.0 / diagonal
     factor = sparse.csr_array(low_rank)
     operator = sparse_linalg.LinearOperator((n, n), matvec=lambda v: shifted @ v - factor.T @ (factor @ v), dtype=np.float64)
     return _conjugate_gradients(operator, rhs, diagonal), 1.0 / diagonal
@@ -173,4 +175,4 @@ def solve_random_outputs(design: ReviewDesign, score: Floats, ridge: float, outp
     rhs = group_sums(design.row_reviewer, shrunk, design.n_reviewers)
     agent_sum = group_sums(design.agent, kept * output_sum, n_agents)
     rhs -= agent_reviewer.T @ (agent_sum / agent_total)
-    return solve_ridge(absorbed(design, weight), rhs, ridge, root[:, None] * agent_reviewer)
+    return _solve_ridge(absorbed(design, weight), rhs, ridge, root[:, None] * agent_reviewer)

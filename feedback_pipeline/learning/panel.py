@@ -92,26 +92,26 @@ def build_panel(human_feedback: pd.DataFrame, scores: Floats, aspects: tuple[str
 
 def _latest(reviews: pd.DataFrame, output: npt.NDArray[np.int64], reviewer: npt.NDArray[np.intp]) -> Ints:
     """Positions to keep, ordered by (output, reviewer, stage, time): the latest of each key, all reviews of unknown reviewers."""
-    stage = pd.factorize(reviews["stage"], sort=True)[0].astype(np.intp)
+    stage, stages = pd.factorize(reviews["stage"], sort=True)
+    # One number for (output, reviewer, stage); unknown reviewers and missing stages are -1.
+    key = (output * (int(reviewer.max(initial=-1)) + 2) + reviewer + 1) * (len(stages) + 1) + stage + 1
     moment = reviews["reviewed_at"].astype(np.int64).to_numpy(dtype=np.int64)
-    order = np.lexsort((moment, stage, reviewer, output))
-    same = _equal_neighbours(order, output, reviewer, stage)
+    order = np.lexsort((moment, key))
+    same = _equal_neighbours(order, key)
     if (same & _equal_neighbours(order, moment)).any():
         # Ranking ids is the dearest sort of all; only reviews of the same moment need it.
         identity = pd.factorize(reviews["feedback_id"], sort=True)[0].astype(np.intp)
-        order = np.lexsort((identity, moment, stage, reviewer, output))
-        same = _equal_neighbours(order, output, reviewer, stage)
+        order = np.lexsort((identity, moment, key))
+        same = _equal_neighbours(order, key)
     superseded = np.zeros(len(order), dtype=bool)
     superseded[:-1] = same & (reviewer[order[1:]] != UNKNOWN_REVIEWER)
     return order[~superseded]
 
 
-def _equal_neighbours(order: Ints, *keys: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Whether each row in this order has the same keys as the next one."""
-    equal = np.ones(max(len(order) - 1, 0), dtype=bool)
-    for key in keys:
-        ordered = key[order]
-        equal &= ordered[1:] == ordered[:-1]
+def _equal_neighbours(order: Ints, key: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Whether each row in this order has the same key as the next one."""
+    ordered = key[order]
+    equal: npt.NDArray[np.bool_] = ordered[1:] == ordered[:-1]
     return equal
 
 

@@ -17,7 +17,6 @@ from feedback_pipeline.learning.mixed_model import (
     absorbed,
     solve_laplacian,
     solve_random_outputs,
-    solve_ridge,
     variance_components,
 )
 from feedback_pipeline.learning.panel import Floats, Ints, group_sums
@@ -29,6 +28,7 @@ NOT_ESTIMATED = "none"
 
 _MIN_RESIDUAL_DF = 10
 _PRECISE_CONTRAST = 0.25
+_LEAST_NOISE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def estimate_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, 
         n_reviewers: R, the length of the result's arrays.
 
     Raises:
-        LearningError: a score is not finite, or the conjugate gradients did not converge.
+        LearningError: a score is not finite, or the estimate did not converge.
     """
     if not np.isfinite(score).all():
         raise LearningError("severity needs finite scores; drop missing scores first")
@@ -82,7 +82,15 @@ def estimate_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, 
     if design.n_residual < _MIN_RESIDUAL_DF:
         reason = "no output has two reviewers" if not design.overlaps else "too few outputs have two reviewers"
         return _agent_means(design, score, reason)
-    return _joint_model(design, score)
+    severity = _joint_model(design, score)
+    if not np.isfinite(severity.value).all():
+        raise LearningError("severity did not converge: a value is not finite; check for extreme scores")
+    return severity
+
+
+def fallback_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, n_reviewers: int, reason: str) -> Severity:
+    """The moment estimate on agent means, not comparable, for an aspect whose joint model failed; arguments as above."""
+    return _agent_means(ReviewDesign.of(agent, output, reviewer, n_reviewers), score, reason)
 
 
 def _joint_model(design: ReviewDesign, score: Floats) -> Severity:
@@ -93,7 +101,9 @@ def _joint_model(design: ReviewDesign, score: Floats) -> Severity:
     contrast, contrast_var = solve_laplacian(laplacian, contrast_rhs, design)
 
     within_ss = float(within @ within)
-    noise = max(within_ss - float(contrast_rhs @ contrast), 0.0) / design.n_residual
+    # Reviewers who differ by a constant leave no noise at all; what rounding leaves must not decide a division.
+    unexplained = max(within_ss - float(contrast_rhs @ contrast), _LEAST_NOISE * within_ss)
+    noise = unexplained / design.n_residual
     variances = variance_components(design, score, within_ss, noise)
     noise, output, reviewer = variances
     if reviewer <= 0.0:
@@ -104,7 +114,7 @@ def _joint_model(design: ReviewDesign, score: Floats) -> Severity:
     seen = design.per_reviewer > 0
     ridge = noise / reviewer
     if contrast_var is not None and (np.sqrt(noise * contrast_var[seen]) < _PRECISE_CONTRAST * np.sqrt(reviewer)).all():
-        value, _ = solve_ridge(laplacian, contrast_rhs, ridge, None)
+        value, _ = solve_laplacian(laplacian, contrast_rhs, design, ridge)
         return _result(design, value, _standard_error(contrast_var, noise, seen), FIXED_OUTPUTS, None, variances)
     value, unit_var = solve_random_outputs(design, score, ridge, noise / output if output > 0.0 else np.inf)
     return _result(design, value, _standard_error(unit_var, noise, seen), RANDOM_OUTPUTS, None, variances)

@@ -60,6 +60,28 @@ class Subject:
         width = np.array(limits, dtype=np.float64).reshape(-1, 2)
         return cls(design, panel.agents, tuple(features), panel.aspects, width, output_outcomes(panel))
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> "Subject":
+        """The outputs of some groups alone, as `kept` (G,) says."""
+        design = self.design
+        rows = kept[design.group]
+        reviews = rows[design.review_output]
+        return replace(
+            self,
+            agents=self.agents[kept],
+            approved=self.approved[rows],
+            design=replace(
+                design,
+                group=(np.cumsum(kept) - 1)[design.group[rows]],
+                content=design.content[rows],
+                features=design.features[rows],
+                scores=design.scores[rows],
+                review_output=(np.cumsum(rows) - 1)[design.review_output[reviews]],
+                review_reviewer=design.review_reviewer[reviews],
+                review_scores=design.review_scores[reviews],
+                names=design.names[kept],
+            ),
+        )
+
     def as_one(self, name: str) -> "Subject":
         """All outputs as one group called `name`; several agents may work on one content, so contents stay the clusters."""
         design = replace(self.design, group=np.zeros_like(self.design.group), names=np.zeros(1, dtype=np.intp))

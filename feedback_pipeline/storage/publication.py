@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.types.json import Jsonb
 
+from feedback_pipeline.learning.findings import FLEET
 from feedback_pipeline.storage.bulk import copy_rows, nullable, stable_id, stage
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.publication_rows import Publication
@@ -29,6 +30,7 @@ _CORRELATION_VALUES = (
     "ci_high",
     "q_value",
     "confidence",
+    "n_contents",
     "n_reviewers",
     "scope",
     "method",
@@ -46,7 +48,7 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
         _write_states(connection, publication)
         _write_correlations(connection, publication)
         superseded = write_patterns(connection, publication, patterns)
-        deleted = connection.execute("DELETE FROM feedback_changes WHERE id = ANY(%s)", (publication.consumed.tolist(),)).rowcount
+        deleted = _delete_changes(connection, publication.consumed)
     return {
         "feedback_quality_correlations": len(publication.findings),
         "agent_learning_patterns": len(patterns),
@@ -59,6 +61,8 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
 def _delete_changes(connection: Connection, ids: npt.NDArray[np.int64]) -> int:
     """Delete exactly these changes, as runs of consecutive ids: a first load consumes a million of them."""
     ids = np.unique(ids)
+    if not len(ids):
+        return 0
     first = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 2) > 1)
     last = np.append(first[1:], len(ids)) - 1
     return connection.execute(
@@ -69,14 +73,14 @@ def _delete_changes(connection: Connection, ids: npt.NDArray[np.int64]) -> int:
 
 
 def _write_run(connection: Connection, run: Publication, n_patterns: int) -> None:
-    summary = {"sample_size": run.n_reviews, "patterns_learned": n_patterns, "correlations_found": n_patterns}
+    of_agents = run.findings["published"] & (run.findings["agent_name"] != FLEET)
+    summary = {"sample_size": run.n_reviews, "patterns_learned": n_patterns, "correlations_found": int(of_agents.sum())}
     connection.execute(
         "INSERT INTO learning_runs (learning_run_id, dagster_run_id, started_at, published_at, window_start, window_end,"
         " lookback_days, n_reviews, n_contents, n_agents, n_reviewers, code_version, summary)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
         # Publishing a run again repairs it; it stays one run.
-        " ON CONFLICT (learning_run_id) DO UPDATE SET published_at = excluded.published_at,"
-        " dagster_run_id = excluded.dagster_run_id, summary = excluded.summary",
+        " ON CONFLICT (learning_run_id) DO UPDATE SET dagster_run_id = excluded.dagster_run_id, summary = excluded.summary",
         (
             run.learning_run_id,
             run.dagster_run_id,

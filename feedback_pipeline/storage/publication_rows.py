@@ -26,16 +26,16 @@ class AgentState:
 
     @classmethod
     def of(cls, row: dict[Any, Any]) -> "AgentState":
-        """From a record of the frame `agents`; the status is the one of its correlations where nothing could be tested."""
+        """From a record of the frame `agents`; the status is that of its correlations where there are none."""
         parts = json.loads(row["parts"])
         correlations = parts["correlations"]
-        insufficient = correlations["status"] == "insufficient_data"
+        status = correlations["status"] if correlations["status"] in ("insufficient_data", "error") else "success"
         agent_type = row["agent_type"]
         return cls(
             row["agent_name"],
             agent_type if isinstance(agent_type, str) else None,
-            "insufficient_data" if insufficient else "success",
-            correlations["reason"] if insufficient else None,
+            status,
+            correlations["reason"] if status != "success" else None,
             parts,
             int(row["n_reviews"]),
             int(row["n_contents"]),

@@ -34,8 +34,11 @@ def write_patterns(connection: Connection, run: Publication, patterns: pd.DataFr
         "UPDATE agent_learning_patterns p SET superseded_by_run = %s, updated_at = %s,"
         " superseded_reason = coalesce((SELECT s.reason FROM agent_learning_state s"
         " WHERE s.agent_name = p.agent_name AND s.status <> 'success'), 'not found again')"
-        " WHERE learning_run_id IS DISTINCT FROM %s AND superseded_by_run IS NULL AND pattern_type = %s",
-        (run.learning_run_id, run.published_at, run.learning_run_id, CORRELATION_PATTERN),
+        # By absence, not by run: a run may be published again with other findings.
+        " WHERE superseded_by_run IS NULL AND pattern_type = %s AND NOT EXISTS (SELECT FROM new_patterns n"
+        " WHERE (n.agent_name, n.pattern_type, n.pattern_description)"
+        " = (p.agent_name, p.pattern_type, p.pattern_description))",
+        (run.learning_run_id, run.published_at, CORRELATION_PATTERN),
     )
     return superseded.rowcount
 

@@ -81,10 +81,10 @@ def _last_run(connection: Connection) -> Document | None:
 
 
 def read_status(database: Database) -> Document:
-    """Every agent with its status and pending reviews, and the last learning run: {agents, last_run, champion, lookback_days}."""
+    """Every agent with its status and pending reviews, and the last learning run: {agents, last_run, champion, rejected}."""
     with database.snapshot() as connection:
         run = _last_run(connection)
-        pending = pending_counts(connection)
+        pending = pending_counts(connection, first=run["window_start"] if run else None)
         with connection.cursor(row_factory=dict_row) as cursor:
             agents = cursor.execute(
                 "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"

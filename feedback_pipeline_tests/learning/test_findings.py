@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feedback_pipeline.learning import correlations
 from feedback_pipeline.learning.correlations import Design
-from feedback_pipeline.learning.findings import FLEET, find
+from feedback_pipeline.learning.findings import FLEET, find, find_what_can_be_found
 from feedback_pipeline.learning.panel import output_means
 from feedback_pipeline.learning.sentences import sentence
 from feedback_pipeline.learning.subject import Subject
@@ -29,7 +30,7 @@ def subject(
         output,
         rng.integers(0, reviewers, 2 * n),
         scores,
-        np.arange(agents),
+        np.arange(agents) + 1,  # 0 is the fleet
     )
     approved = (design.scores[:, 0] > 6).astype(float)
     labels = np.array([f"agent-{i}" for i in range(agents)], dtype=object)
@@ -171,3 +172,38 @@ def test_sentence_of_a_falling_feature() -> None:
     findings = find(subject(effect=-0.8))
     text = sentence(row(findings, "agent-0", "word_count").to_dict())
     assert text.startswith("longer texts go with lower quality: -0.")
+
+
+def test_huge_values_do_not_break_the_ranges() -> None:
+    base = subject()
+    features = base.design.features.copy()
+    features[:, 0] *= 1e306
+    found = row(find(replace(base, design=replace(base.design, features=features))), "agent-1", "word_count")
+    plain = row(find(base), "agent-1", "word_count")
+    assert found["feature_range"]["min"] == pytest.approx(plain["feature_range"]["min"] * 1e306, rel=1e-9)
+
+
+def test_an_agent_that_breaks_the_pass_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = subject()
+    good = find(base.only(np.array([True, False, True])))
+    of = correlations._Block.of
+
+    def poisoned(design: Design, first: int, last: int) -> object:
+        if base.design.names[1] in design.names:
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return of(design, first, last)
+
+    monkeypatch.setattr(correlations._Block, "of", poisoned)
+    findings, broken = find_what_can_be_found(base)
+    assert broken == {"agent-1": "LinAlgError: correlations of this agent cannot be computed"}
+    pd.testing.assert_frame_equal(findings, good)
+
+
+def test_only_keeps_the_outputs_and_reviews_of_some_agents() -> None:
+    base = subject()
+    kept = base.only(np.array([False, False, True]))
+    assert kept.agents.tolist() == ["agent-2"]
+    assert kept.design.group.tolist() == [0] * 120
+    own = row(find(kept), "agent-2", "word_count")
+    both = row(find(base), "agent-2", "word_count")
+    assert (own["r"], own["p_value"], own["n_reviewers"]) == (both["r"], both["p_value"], both["n_reviewers"])

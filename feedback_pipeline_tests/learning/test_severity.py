@@ -170,3 +170,32 @@ def test_relabelling_reviewers_and_shuffling_outputs_changes_nothing() -> None:
 def test_missing_scores_are_refused() -> None:
     with pytest.raises(LearningError, match="finite"):
         estimate_severity(np.zeros(2, dtype=int), np.arange(2), np.arange(2), np.array([1.0, np.nan]), 2)
+
+
+@pytest.mark.parametrize("offset", [1.0, 0.1])
+@pytest.mark.parametrize("lone", [False, True])
+def test_reviewers_who_differ_by_exactly_a_constant(offset: float, lone: bool) -> None:
+    """No noise is left at all: a division by it would decide everything."""
+    rng = np.random.default_rng(8)
+    quality = rng.integers(3, 8, 40).astype(float)
+    output, reviewer = np.repeat(np.arange(40), 2), np.tile([0, 1], 40)
+    score = quality[output] + offset * reviewer
+    if lone:
+        output, reviewer = np.append(output, np.arange(40, 60)), np.append(reviewer, np.full(20, 2))
+        score = np.append(score, rng.integers(3, 8, 20))
+    found = estimate_severity(np.zeros(len(output), dtype=int), output, reviewer, score, 3 if lone else 2)
+    assert np.isfinite(found.value).all()
+    assert found.value[1] - found.value[0] == pytest.approx(offset, rel=0.02)
+    assert abs(found.value[:2].mean()) < 0.05 + (0.5 if lone else 0.0)
+
+
+def test_random_offsets_without_noise_are_recovered_exactly() -> None:
+    rng = np.random.default_rng(4)
+    for reviewers in (2, 3, 4):
+        offsets = rng.integers(-3, 4, reviewers).astype(float)
+        if np.ptp(offsets) == 0:
+            offsets[0] += 1
+        output, reviewer = np.repeat(np.arange(30), reviewers), np.tile(np.arange(reviewers), 30)
+        score = rng.normal(6, 1, 30)[output] + offsets[reviewer]
+        found = estimate_severity(np.zeros(len(output), dtype=int), output, reviewer, score, reviewers)
+        np.testing.assert_allclose(found.value, offsets - offsets.mean(), atol=1e-4)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from feedback_pipeline import learning_pass
@@ -9,6 +10,7 @@ from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.installation import read_installation, set_lookback
+from feedback_pipeline.storage.publication import _delete_changes
 from feedback_pipeline.storage.reading import read_findings, read_status
 from feedback_pipeline_tests.passes import NOW, Pass
 
@@ -149,3 +151,51 @@ def test_another_score_scale_reads_every_day_again(shop: Pass) -> None:
     assert shop.pending() == []
     other = Pass(shop.database, shop.settings.model_copy(update={"score_bounds": {"*": (1.0, 10.0)}}))
     assert len(other.pending()) == 20
+
+
+def test_publishing_a_run_again_with_other_findings_supersedes_what_is_gone(shop: Pass) -> None:
+    live = "SELECT count(*) FROM agent_learning_patterns WHERE superseded_by_run IS NULL"
+    before = rows(shop, live)[0][0]
+    learning_pass.correlate(shop.store, shop.settings, only=["cost"])
+    learning_pass.publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
+    published = rows(shop, "SELECT count(*) FROM feedback_quality_correlations WHERE published")[0][0]
+    assert rows(shop, live)[0][0] == published
+    assert published < before  # type: ignore[operator]
+
+
+def test_days_extracted_after_the_scores_were_adjusted_are_refused(shop: Pass) -> None:
+    with shop.database.connect() as connection:
+        connection.execute("UPDATE agent_performance SET cost = cost * 2")
+    shop.extract()
+    with pytest.raises(StoreError, match="materialize preference_models again"):
+        learning_pass.correlate(shop.store, shop.settings)
+
+
+def test_sizes_are_published_under_both_names(shop: Pass) -> None:
+    assert rows(shop, "SELECT count(*) FROM feedback_quality_correlations WHERE n_contents IS DISTINCT FROM sample_size") == [
+        (0,)
+    ]
+
+
+def test_pending_counts_only_changes_inside_the_window(shop: Pass) -> None:
+    with shop.database.connect() as connection:
+        set_lookback(connection, 5)
+    shop.learn()
+    with shop.database.connect() as connection:
+        connection.execute("UPDATE review_feedback SET decision = 'reject' WHERE reviewed_at < '2026-06-20'")
+    assert sum(agent["pending"] for agent in read_status(shop.database)["agents"]) == 0
+    with shop.database.connect() as connection:
+        connection.execute("UPDATE review_feedback SET decision = 'reject' WHERE reviewed_at >= '2026-06-30'")
+    assert sum(agent["pending"] for agent in read_status(shop.database)["agents"]) > 0
+
+
+def test_exactly_the_consumed_changes_are_deleted(shop: Pass) -> None:
+    with shop.database.connect() as connection:
+        for _ in range(3):
+            connection.execute("UPDATE agent_performance SET cost = cost + 1")
+        ids = [row[0] for row in connection.execute("SELECT id FROM feedback_changes ORDER BY id")]
+        consumed = np.array([i for i in ids if i % 7 not in (2, 3)][:-1])
+        assert _delete_changes(connection, consumed) == len(consumed)
+        left = [row[0] for row in connection.execute("SELECT id FROM feedback_changes ORDER BY id")]
+        assert left == sorted(set(ids) - set(consumed.tolist()))
+        assert _delete_changes(connection, np.empty(0, dtype=np.int64)) == 0
