@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.learning.adjustment import adjust, severity_frame
@@ -208,17 +207,8 @@ def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
     first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
     if facts["days_digest"] != _days_digest(store, Window(first, last, facts["lookback_days"])):
         raise StoreError("days of the window were extracted again since preference_models; materialize preference_models again")
-    features = store.read_tables(first, last, ordered=False)[1] if last is not None else pa.table({})
-    return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, _as_frame(features)), facts
-
-
-def _as_frame(features: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = features.to_pandas()
-    return (
-        frame
-        if len(frame.columns)
-        else pd.DataFrame({name: [] for name in ("agent_name", "execution_id", "content_id", "agent_type")})
-    )
+    features = store.read_outputs(first, last or date.min)
+    return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, features.to_pandas()), facts
 
 
 def _documents_as_text(frame: pd.DataFrame) -> pd.DataFrame:

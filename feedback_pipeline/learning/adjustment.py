@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from numpy.linalg import LinAlgError
 from threadpoolctl import threadpool_limits
 
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.features import OVERALL
+from feedback_pipeline.learning.mixed_model import ReviewDesign
 from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Panel, overall_scores
-from feedback_pipeline.learning.severity import Severity, estimate_severity, fallback_severity
+from feedback_pipeline.learning.severity import Severity, fallback_severity, severity_of
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,26 @@ def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
     adjusted = raw.copy()
     known = panel.review_reviewer != UNKNOWN_REVIEWER
     severities = []
+    rows, design = known, None
     # On a busy machine the threads of a small matrix inverse wait for each other far longer than one thread works.
     with threadpool_limits(limits=1, user_api="blas"):
         for k in range(raw.shape[1]):
-            rows = known & ~np.isnan(raw[:, k])
-            reviewer = panel.review_reviewer[rows]
-            scores = (panel.review_agent[rows], panel.review_output[rows], reviewer, raw[rows, k], len(panel.reviewers))
+            scored = known & ~np.isnan(raw[:, k])
+            if design is None or not np.array_equal(scored, rows):
+                # Aspects that the same reviews score share their design.
+                rows, design = scored, _design(panel, scored)
             try:
-                severity = estimate_severity(*scores)
+                severity = severity_of(design, raw[rows, k])
             except (LearningError, LinAlgError) as error:
                 # One aspect in trouble keeps its reason and leaves the others as they are.
-                severity = fallback_severity(*scores, reason=str(error))
-            adjusted[rows, k] -= severity.value[reviewer]
+                severity = fallback_severity(design, raw[rows, k], reason=str(error))
+            adjusted[rows, k] -= severity.value[panel.review_reviewer[rows]]
             severities.append(severity)
     return Adjustment((*panel.aspects, OVERALL), raw, adjusted, tuple(severities))
+
+
+def _design(panel: Panel, rows: npt.NDArray[np.bool_]) -> ReviewDesign:
+    return ReviewDesign.of(panel.review_agent[rows], panel.review_output[rows], panel.review_reviewer[rows], len(panel.reviewers))
 
 
 def severity_frame(panel: Panel, adjustment: Adjustment) -> pd.DataFrame:

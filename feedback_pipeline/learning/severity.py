@@ -71,9 +71,18 @@ def estimate_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, 
     Raises:
         LearningError: a score is not finite, or the estimate did not converge.
     """
+    return severity_of(ReviewDesign.of(agent, output, reviewer, n_reviewers), score)
+
+
+def severity_of(design: ReviewDesign, score: Floats) -> Severity:
+    """`estimate_severity` for a design that several aspects share.
+
+    Raises:
+        LearningError: a score is not finite, or the estimate did not converge.
+    """
     if not np.isfinite(score).all():
         raise LearningError("severity needs finite scores; drop missing scores first")
-    design = ReviewDesign.of(agent, output, reviewer, n_reviewers)
+    n_reviewers = design.n_reviewers
     if design.reviewers_seen <= 1:
         reason = "one reviewer" if design.reviewers_seen else "no data"
         return _result(
@@ -88,9 +97,9 @@ def estimate_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, 
     return severity
 
 
-def fallback_severity(agent: Ints, output: Ints, reviewer: Ints, score: Floats, n_reviewers: int, reason: str) -> Severity:
-    """The moment estimate on agent means, not comparable, for an aspect whose joint model failed; arguments as above."""
-    return _agent_means(ReviewDesign.of(agent, output, reviewer, n_reviewers), score, reason)
+def fallback_severity(design: ReviewDesign, score: Floats, reason: str) -> Severity:
+    """The moment estimate on agent means, not comparable, for an aspect whose joint model failed."""
+    return _agent_means(design, score, reason)
 
 
 def _joint_model(design: ReviewDesign, score: Floats) -> Severity:

@@ -11,7 +11,7 @@ Layout under `<root>/<installation>/`:
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, Final
@@ -121,32 +121,16 @@ class FeatureStore:
         Raises:
             StoreError: a data file is missing or damaged.
         """
-        for _ in range(_ATTEMPTS):
-            manifests = [manifest for day, manifest in self.days().items() if (first is None or day >= first) and day <= last]
-            loaded = self._load(manifests)
-            if None not in loaded:
-                break
-        else:
-            raise StoreError(
-                "the feature store names data files that do not exist; remove it and run `feedback-pipeline learn --all`"
-            )
-        reviews, outputs = loaded[: len(manifests)], loaded[len(manifests) :]
+        reviews, outputs = self._read(("human_feedback", "feature_table"), first, last)
         feedback = pa.concat_tables([HUMAN_FEEDBACK.empty_table(), *reviews])
-        features = pa.concat_tables([FEATURE_TABLE.empty_table(), *outputs], promote_options="default")
-        custom = sorted(set(features.column_names) - set(FEATURE_TABLE.names))
-        features = features.select([*FEATURE_TABLE.names, *custom])
+        features = _unified(outputs)
         if not ordered:
             return feedback.combine_chunks(), features.combine_chunks()
         return in_order(feedback, REVIEW_ORDER), in_order(features, OUTPUT_ORDER)
 
-    def read_window(self, first: date | None, last: date) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return `read_tables` as data frames; aspects and scores stay Arrow lists (see `score_matrix`)."""
-        feedback, features = self.read_tables(first, last)
-        lists = {"aspects": pd.ArrowDtype(pa.list_(pa.string())), "scores": pd.ArrowDtype(pa.list_(pa.float64()))}
-        frame = feedback.drop_columns(list(lists)).to_pandas()
-        for name, dtype in lists.items():
-            frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(feedback[name]), dtype=dtype, index=frame.index)
-        return frame, features.to_pandas()
+    def read_outputs(self, first: date | None, last: date) -> pa.Table:
+        """Return feature_table of the days first..last with the days in order; see `read_tables`."""
+        return _unified(self._read(("feature_table",), first, last)[0]).combine_chunks()
 
     def write_result(
         self, learning_run_id: str, asset: str, frames: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
@@ -174,18 +158,34 @@ class FeatureStore:
         """Forget tokens whose ids have been deleted from the database."""
         self._consumed.drop(tokens)
 
-    def _load(self, manifests: list[Manifest]) -> list[pa.Table | None]:
-        """Read the data files of many days; None where a file has been replaced since the manifest was read."""
-        files = [manifest[name]["file"] for name in ("human_feedback", "feature_table") for manifest in manifests]
+    def _read(self, names: Sequence[str], first: date | None, last: date) -> list[list[pa.Table]]:
+        """The tables of each name, day by day."""
+        for _ in range(_ATTEMPTS):
+            manifests = [manifest for day, manifest in self.days().items() if (first is None or day >= first) and day <= last]
+            with ThreadPoolExecutor(_THREADS) as pool:
+                files = [manifest[name]["file"] for name in names for manifest in manifests]
+                loaded = list(pool.map(self._load, files))
+            found = [table for table in loaded if table is not None]
+            # A file that has been replaced since its manifest was read: look again.
+            if len(found) == len(files):
+                n = len(manifests)
+                return [found[i * n : (i + 1) * n] for i in range(len(names))]
+        raise StoreError(
+            "the feature store names data files that do not exist; remove it and run `feedback-pipeline learn --all`"
+        )
 
-        def load(file: str) -> pa.Table | None:
-            try:
-                return from_parquet(self._days.read(file))
-            except FileNotFoundError:
-                return None
+    def _load(self, file: str) -> pa.Table | None:
+        try:
+            return from_parquet(self._days.read(file))
+        except FileNotFoundError:
+            return None
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(load, files))
+
+def _unified(outputs: list[pa.Table]) -> pa.Table:
+    """Feature tables of several days as one: the declared columns, then all custom features by name."""
+    features = pa.concat_tables([FEATURE_TABLE.empty_table(), *outputs], promote_options="default")
+    custom = sorted(set(features.column_names) - set(FEATURE_TABLE.names))
+    return features.select([*FEATURE_TABLE.names, *custom])
 
 
 def _parse_manifest(content: bytes) -> Manifest:

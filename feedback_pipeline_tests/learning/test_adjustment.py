@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 
-from feedback_pipeline.learning.adjustment import severity_frame
+from feedback_pipeline.errors import LearningError
+from feedback_pipeline.learning import adjustment
+from feedback_pipeline.learning.adjustment import adjust, severity_frame
 from feedback_pipeline.learning.features import OVERALL
+from feedback_pipeline.learning.mixed_model import ReviewDesign
+from feedback_pipeline.learning.severity import Severity
 from feedback_pipeline.simulation.spec import ASPECTS, WorldSpec
 from feedback_pipeline.simulation.world import truth_about_reviewers
-from feedback_pipeline_tests.worlds import Learned, learn
+from feedback_pipeline_tests.worlds import BOUNDS, Learned, learn
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +27,12 @@ def test_severity_of_the_simulated_reviewers_is_recovered(learned: Learned) -> N
 
 
 def test_adjusted_is_score_minus_severity_and_nothing_else(learned: Learned) -> None:
-    adjustment, panel = learned.adjustment, learned.panel
-    for k, severity in enumerate(adjustment.severities):
-        difference = adjustment.raw[:, k] - adjustment.adjusted[:, k]
-        given = ~np.isnan(adjustment.raw[:, k])
+    found, panel = learned.adjustment, learned.panel
+    for k, severity in enumerate(found.severities):
+        difference = found.raw[:, k] - found.adjusted[:, k]
+        given = ~np.isnan(found.raw[:, k])
         np.testing.assert_allclose(difference[given], severity.value[panel.review_reviewer[given]], atol=1e-12)
-        assert np.isnan(adjustment.adjusted[~given, k]).all()
+        assert np.isnan(found.adjusted[~given, k]).all()
 
 
 def test_assignment_of_long_texts_to_strict_reviewers_leaves_no_length_effect() -> None:
@@ -51,3 +55,21 @@ def test_assignment_of_long_texts_to_strict_reviewers_leaves_no_length_effect() 
     )
     assert raw < -0.2
     assert abs(adjusted) < 0.05
+
+
+def test_an_aspect_that_does_not_converge_falls_back_with_its_reason(learned: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, of = learned.panel, adjustment.severity_of
+    troubled = panel.scores[~np.isnan(panel.scores[:, 1]), 1]
+
+    def fails_for_one_aspect(design: ReviewDesign, score: np.ndarray) -> Severity:
+        if np.array_equal(score, troubled):
+            raise LearningError("severity did not converge: on purpose")
+        return of(design, score)
+
+    monkeypatch.setattr(adjustment, "severity_of", fails_for_one_aspect)
+    found = adjust(panel, BOUNDS)
+    assert [severity.reason for severity in found.severities[:2]] == [None, "severity did not converge: on purpose"]
+    assert found.severities[1].method == "agent means"
+    assert not found.severities[1].comparable.any()
+    assert np.isfinite(found.severities[1].value).all()
+    np.testing.assert_array_equal(found.adjusted[:, 0], learned.adjustment.adjusted[:, 0])

@@ -95,7 +95,8 @@ def test_a_window_is_the_union_of_its_days(store: FeatureStore) -> None:
 
 def test_window_as_data_frames(store: FeatureStore) -> None:
     write(store)
-    reviews, outputs = store.read_window(DAY, DAY)
+    reviews, outputs = (table.to_pandas() for table in store.read_tables(DAY, DAY))
+    pd.testing.assert_frame_equal(store.read_outputs(DAY, DAY).to_pandas(), outputs)
     assert list(reviews.columns) == HUMAN_FEEDBACK.names
     assert str(reviews["reviewed_at"].dtype) == "datetime64[us, UTC]"
     assert reviews["reviewer_id"].isna().all()
