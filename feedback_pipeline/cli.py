@@ -5,18 +5,21 @@ from typing import Any
 import click
 
 from feedback_pipeline.commands import data, learning, results, services
-from feedback_pipeline.errors import FeedbackError
+from feedback_pipeline.commands.failures import one_line
 
 
 class _Commands(click.Group):
-    """Says the package's own errors in their words instead of a traceback."""
+    """Says the package's own errors, and those of Postgres, in one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except FeedbackError as error:
-            click.echo(f"Error: {error}", err=True)
+        except Exception as error:
+            line = one_line(error)
+            if line is None:
+                raise
+            click.echo(f"Error: {line}", err=True)
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from feedback_pipeline.errors import UserError
+from feedback_pipeline.errors import StoreError, UserError
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
@@ -94,8 +94,17 @@ def open_database(settings: Settings, *, migrated: bool = True) -> Iterator[Data
 
 @contextmanager
 def readable_database(settings: Settings) -> Iterator[Database]:
-    """Yields the database for a command that only reads: a database of the user's own is left as it is."""
+    """Yields the database for a command that only reads: a database of the user's own is left as it is.
+
+    Raises:
+        StoreUnavailable: the database server cannot be reached or started.
+        StoreError: the database has not been migrated.
+    """
     with open_database(settings, migrated=settings.database_url is None) as database:
+        with database.connect() as connection:
+            found = connection.execute("SELECT to_regclass('learning_runs')").fetchone()
+        if found == (None,):
+            raise StoreError(f"{database.description} has no tables of this pipeline; run `feedback-pipeline migrate`")
         yield database
 
 

@@ -1,5 +1,6 @@
 """One typed settings object; every value can be set by an environment variable FEEDBACK_<NAME>."""
 
+import math
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +29,8 @@ class Settings(BaseSettings):
     score_bounds: Annotated[
         ScoreBounds, Field(description='JSON {aspect or "*": [low, high]}; a score outside costs that score')
     ] = {"*": (0.0, 10.0)}
-    seed: int = Field(default=20200101, description="seed of every resampling step of the learning pass")
-    dagster_port: int = Field(default=3000, description="port of the Dagster UI on loopback")
+    seed: int = Field(default=20200101, ge=0, description="seed of every resampling step of the learning pass")
+    dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI on loopback")
 
     @field_validator("home")
     @classmethod
@@ -38,8 +39,10 @@ class Settings(BaseSettings):
 
     @field_validator("score_bounds")
     @classmethod
-    def _ordered(cls, value: ScoreBounds) -> ScoreBounds:
+    def _finite_and_ordered(cls, value: ScoreBounds) -> ScoreBounds:
         for aspect, (low, high) in value.items():
+            if not math.isfinite(high - low):
+                raise ValueError(f"score bounds of {aspect!r} must be finite numbers, got [{low}, {high}]")
             if not low < high:
                 raise ValueError(f"score bounds of {aspect!r} must be [low, high] with low < high, got [{low}, {high}]")
         return {"*": (0.0, 10.0)} | value

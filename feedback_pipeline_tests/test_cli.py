@@ -7,12 +7,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
 
+from feedback_pipeline.cli import main
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
 
@@ -65,14 +67,39 @@ def _json(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(_good(done))
 
 
+@dataclass(frozen=True)
+class Said:
+    status: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """Calls the command line inside this process, for what ends before it does anything."""
+    for name in [name for name in os.environ if name.startswith(("FEEDBACK_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: str, **variables: str) -> Said:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments), prog_name="feedback-pipeline")
+        return Said(end.value.code, *capsys.readouterr())
+
+    return call
+
+
 def test_help_lists_the_commands_in_the_order_of_use() -> None:
     lines = _good(_call("--help")).split("Commands:")[1].splitlines()
     assert tuple(line.split()[0] for line in lines if line.strip()) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str) -> None:
-    assert f"{command} [OPTIONS]" in _good(_call(command, "--help"))
+def test_every_command_has_help(command: str, say: Callable[..., Said]) -> None:
+    said = say(command, "--help")
+    assert said.status == 0
+    assert f"{command} [OPTIONS]" in said.out
 
 
 @pytest.mark.parametrize(
@@ -93,11 +120,11 @@ def test_every_command_has_help(command: str) -> None:
         ("run",),
     ],
 )
-def test_a_wrong_call_has_status_2(arguments: tuple[str, ...]) -> None:
-    done = _call(*arguments)
-    assert done.returncode == 2
-    assert "Error: " in done.stderr
-    assert done.stdout == ""
+def test_a_wrong_call_has_status_2(arguments: tuple[str, ...], say: Callable[..., Said]) -> None:
+    said = say(*arguments)
+    assert said.status == 2
+    assert "Error: " in said.err
+    assert said.out == ""
 
 
 @pytest.mark.parametrize(
@@ -108,15 +135,49 @@ def test_a_wrong_call_has_status_2(arguments: tuple[str, ...]) -> None:
         ({"FEEDBACK_SCORE_BOUNDS": "{"}, ("FEEDBACK_SCORE_BOUNDS",)),
         ({"FEEDBACK_SCORE_BOUNDS": '{"*": [3, 1]}'}, ("FEEDBACK_SCORE_BOUNDS", "low < high")),
         ({"FEEDBACK_DAGSTER_PORT": "x"}, ("FEEDBACK_DAGSTER_PORT",)),
+        ({"FEEDBACK_SEED": "-1"}, ("FEEDBACK_SEED",)),
     ],
 )
-def test_an_error_is_one_line_without_secrets(variables: dict[str, str], words: tuple[str, ...]) -> None:
-    done = _call("status", **variables)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def test_an_error_is_one_line_without_secrets(
+    variables: dict[str, str], words: tuple[str, ...], say: Callable[..., Said]
+) -> None:
+    said = say("status", **variables)
+    assert said.status == 1
+    (line,) = said.err.splitlines()
     assert line.startswith("Error: ")
     assert all(word in line for word in words)
     assert "pass-word" not in line
+
+
+def test_a_bug_keeps_its_traceback(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_settings: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("feedback_pipeline.environment.readable_database", broken)
+    with pytest.raises(ZeroDivisionError):
+        say("status")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet")])
+def test_a_database_that_is_not_migrated_is_named(
+    say: Callable[..., Said], empty_database: Database, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    said = say(*arguments, FEEDBACK_DATABASE_URL=empty_database.url, FEEDBACK_HOME=str(tmp_path))
+    assert (said.status, said.out) == (1, "")
+    (line,) = said.err.splitlines()
+    assert "feedback-pipeline migrate" in line
+    assert empty_database.name in line
+
+
+@pytest.mark.slow
+def test_a_statement_that_postgres_refuses_is_one_line(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
+    with database.connect() as connection:
+        connection.execute("ALTER TABLE learning_runs RENAME COLUMN published_at TO renamed")
+    said = say("status", FEEDBACK_DATABASE_URL=database.url, FEEDBACK_HOME=str(tmp_path))
+    assert said.status == 1
+    (line,) = said.err.splitlines()
+    assert "published_at" in line
 
 
 @pytest.mark.slow

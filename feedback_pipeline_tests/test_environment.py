@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from feedback_pipeline.environment import prepared, readable_database, settings_from_environment
-from feedback_pipeline.errors import UserError
+from feedback_pipeline.errors import StoreError, UserError
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 
@@ -55,8 +55,17 @@ def test_the_database_of_dagster_can_be_chosen_unless_the_home_is_its_own(
 
 @pytest.mark.slow
 def test_commands_that_read_leave_the_users_database_as_it_is(empty_database: Database, tmp_path: Path) -> None:
-    with readable_database(_settings(empty_database, tmp_path)) as database, database.connect() as connection:
+    refused = pytest.raises(StoreError, match="feedback-pipeline migrate")
+    with refused, readable_database(_settings(empty_database, tmp_path)):
+        pass
+    with empty_database.connect() as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+@pytest.mark.slow
+def test_a_migrated_database_can_be_read(database: Database, tmp_path: Path) -> None:
+    with readable_database(_settings(database, tmp_path)) as readable:
+        assert readable == database
 
 
 def test_programs_beside_the_interpreter_are_found_first(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_lines_carry_the_name_of_the_service(capsys: pytest.CaptureFixture[str])
     assert "longer | hello from two\n" in "".join(printed)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_block_ends_the_children(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     with Children([_service(SLEEPER, str(file))], dict(os.environ)):
@@ -73,6 +74,7 @@ def test_a_child_that_ignores_the_signal_ends_with_its_own_children(tmp_path: Pa
     _eventually(lambda: not any(map(_lives, _pids(file))))
 
 
+@pytest.mark.slow
 def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
     file = tmp_path / "pids"
@@ -88,6 +90,7 @@ def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.
     assert not any(map(_lives, _pids(file)))
 
 
+@pytest.mark.slow
 def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
     with Children([_service("raise SystemExit(3)", name="broken")], dict(os.environ)) as children:

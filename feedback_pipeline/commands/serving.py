@@ -27,6 +27,7 @@ ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
 ORPHANS_EVERY_S: Final = 30.0
 _PORTS_TRIED: Final = 50
+_LAST_PORT: Final = 65535
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def single_server(settings: Settings) -> Iterator[None]:
 
 def free_port(wanted: int) -> int:
     """The port wanted, or the next one that is free on loopback."""
-    for port in range(wanted, wanted + _PORTS_TRIED):
+    for port in range(wanted, min(wanted + _PORTS_TRIED, _LAST_PORT + 1)):
         if _is_free(port):
             return port
     raise UserError(f"no free port from {wanted} on; set FEEDBACK_DAGSTER_PORT")

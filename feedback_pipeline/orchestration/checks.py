@@ -1,12 +1,13 @@
 """Asset checks: what must hold of the extracted days and of the findings, each with what it observed and what it allows.
 
-Blocking checks stop the learning run before anything is published. Warnings say that data gets thinner or dirtier.
+Blocking checks stop the learning run before anything is published; the days that fail them are taken out of the feature store,
+so that the next pass reads and checks them again. Warnings say that data gets thinner or dirtier.
 Belongs here: names, thresholds, severities. Does not belong here: how a value is observed (day_evidence, finding_evidence).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -21,19 +22,32 @@ from feedback_pipeline.orchestration.day_evidence import (
     unusable_features,
     unusable_reviews,
 )
+from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
-from feedback_pipeline.settings import Settings
+from feedback_pipeline.orchestration.withdrawal import bad_days, withdraw, withdrawn_unless_done
+from feedback_pipeline.settings import ScoreBounds, Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from feedback_pipeline.storage.feature_store import FeatureStore
 
 MISSING_SHARE: Final = 0.3
 REFUSED_SHARE: Final = 0.05
 DAYS_WITHOUT_RANGE: Final = 7
+DAYS_NAMED: Final = 10
 PARTITION_TAG: Final = "dagster/partition"
+
+
+_OUT: Final = "days taken out of the feature store"
 
 
 def _spec(
     name: str, asset: dg.AssetKey, description: str, *, blocking: bool = True, other: dg.AssetKey | None = None
 ) -> dg.AssetCheckSpec:
+    if blocking:
+        description += " A day that fails is taken out of the feature store; every pass reads it again until it is good."
     return dg.AssetCheckSpec(
         name, asset=asset, description=description, blocking=blocking, additional_deps=[other] if other else None
     )
@@ -59,19 +73,50 @@ def reviewed_days_checks(
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
 ) -> Iterator[dg.AssetCheckResult]:
-    """Looks at the days of this run, once for all checks."""
+    """Looks at the days of this run, once for all checks; takes out what must not be learned from."""
     first, last = days_of(context.run.tags, datetime.now(UTC).date())
-    plain = database.open()
-    reviews, outputs = feature_store.open(plain).read_tables(first, last)
-    lost, surplus = unpaired_outputs(reviews, outputs)
+    # Without retries: a second look would find the days taken out, and nothing wrong with what is left.
+    with in_own_words():
+        store = feature_store.open(database.open())
+        stored = [day for day in store.days() if first <= day <= last]
+        with withdrawn_unless_done(store, stored):
+            results = _look(database, store, stored, (first, last))
+    yield from results
+
+
+def _look(
+    database: DatabaseResource, store: "FeatureStore", stored: Sequence[date], span: tuple[date, date]
+) -> list[dg.AssetCheckResult]:
     bounds = Settings().score_bounds
-    yield _result(HUMAN_FEEDBACK, "review_keys_unique", duplicate_reviews(reviews))
-    yield _result(HUMAN_FEEDBACK, "review_values_valid", unusable_reviews(reviews, (first, last), bounds))
-    yield _result(HUMAN_FEEDBACK, "few_reviews_refused", _refused(database), warning=True)
-    yield _result(FEATURE_TABLE, "output_keys_unique", surplus)
-    yield _result(FEATURE_TABLE, "no_reviewed_output_lost", lost)
-    yield _result(FEATURE_TABLE, "feature_values_valid", unusable_features(outputs))
-    yield _result(FEATURE_TABLE, "few_values_missing", missing_values(outputs, MISSING_SHARE), warning=True)
+    reviews, outputs = store.read_tables(*span)
+    blocking = _blocking_evidence(reviews, outputs, span, bounds)
+    out: list[date] = []
+    if not _passes(blocking):
+        out = bad_days(stored, lambda *part: _passes(_blocking_evidence(*store.read_tables(*part), part, bounds)))
+        withdraw(store, out)
+    results = [_result(asset, name, evidence, out=out) for (asset, name), evidence in blocking.items()]
+    return [
+        *results,
+        _result(HUMAN_FEEDBACK, "few_reviews_refused", _refused(database), warning=True),
+        _result(FEATURE_TABLE, "few_values_missing", missing_values(outputs, MISSING_SHARE), warning=True),
+    ]
+
+
+def _blocking_evidence(
+    reviews: "pa.Table", outputs: "pa.Table", span: tuple[date, date], bounds: ScoreBounds
+) -> dict[tuple[dg.AssetKey, str], Evidence]:
+    lost, surplus = unpaired_outputs(reviews, outputs)
+    return {
+        (HUMAN_FEEDBACK, "review_keys_unique"): duplicate_reviews(reviews),
+        (HUMAN_FEEDBACK, "review_values_valid"): unusable_reviews(reviews, span, bounds),
+        (FEATURE_TABLE, "output_keys_unique"): surplus,
+        (FEATURE_TABLE, "no_reviewed_output_lost"): lost,
+        (FEATURE_TABLE, "feature_values_valid"): unusable_features(outputs),
+    }
+
+
+def _passes(evidence: Mapping[tuple[dg.AssetKey, str], Evidence]) -> bool:
+    return all(found.passed for found in evidence.values())
 
 
 @dg.asset_check(
@@ -88,12 +133,14 @@ def findings_valid(
     """Looks at the findings of the latest learning run before they are published."""
     from feedback_pipeline.orchestration.finding_evidence import unusable_findings
 
-    asset, store = QUALITY_CORRELATIONS.path[-1], feature_store.open(database.open())
-    learning_run_id = store.latest(asset)
-    if learning_run_id is None:
-        raise StoreError(f"there is no result of {asset}; materialize {asset}")
-    frames, _ = store.read_result(learning_run_id, asset)
-    return _result(QUALITY_CORRELATIONS, "findings_valid", unusable_findings(frames["findings"]))
+    asset = QUALITY_CORRELATIONS.path[-1]
+    with in_own_words():
+        store = feature_store.open(database.open())
+        learning_run_id = store.latest(asset)
+        if learning_run_id is None:
+            raise StoreError(f"there is no result of {asset}; materialize {asset}")
+        frames, _ = store.read_result(learning_run_id, asset)
+        return _result(QUALITY_CORRELATIONS, "findings_valid", unusable_findings(frames["findings"]))
 
 
 checks = [reviewed_days_checks, findings_valid]
@@ -117,11 +164,20 @@ def _refused(database: DatabaseResource) -> Evidence:
     return Evidence(refused / (refused + reviews) if refused else 0.0, REFUSED_SHARE, {"refused": refused, "reviews": reviews})
 
 
-def _result(asset: dg.AssetKey, name: str, evidence: Evidence, *, warning: bool = False) -> dg.AssetCheckResult:
+def _result(
+    asset: dg.AssetKey, name: str, evidence: Evidence, *, warning: bool = False, out: Sequence[date] = ()
+) -> dg.AssetCheckResult:
+    withdrawn = {_OUT: _days(out)} if out and not evidence.passed else {}
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=name,
         passed=evidence.passed,
         severity=dg.AssetCheckSeverity.WARN if warning else dg.AssetCheckSeverity.ERROR,
-        metadata={"observed": evidence.observed, "threshold": evidence.threshold, **evidence.details},
+        metadata={"observed": evidence.observed, "threshold": evidence.threshold, **evidence.details, **withdrawn},
     )
+
+
+def _days(days: Sequence[date]) -> str:
+    if len(days) > DAYS_NAMED:
+        return f"{len(days)} days between {days[0]} and {days[-1]}"
+    return ", ".join(day.isoformat() for day in days)

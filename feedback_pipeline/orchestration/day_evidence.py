@@ -3,6 +3,7 @@
 A check passes when its observed value is at most its threshold; the details say which columns are behind it.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 DECISIONS = ("approve", "reject", "request_changes")
 OUTPUT_KEY = ["agent_name", "execution_id"]
-SHARES = (*tuple(feature.name for feature in FEATURES if feature.unit == "share"), "confidence_score", "min_confidence")
-UNSIGNED = tuple(name for name in NUMERIC_FEATURES if name != "readability")
+_SHARES = {feature.name for feature in FEATURES if feature.unit == "share"} | {"confidence_score", "min_confidence"}
+# Lowest and highest value of each feature of the registry; a feature of the agents' own may have any.
+RANGES = {name: (-math.inf if name == "readability" else 0.0, 1.0 if name in _SHARES else math.inf) for name in NUMERIC_FEATURES}
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,7 @@ def unusable_features(outputs: "pa.Table") -> Evidence:
         if name in NUMERIC_FEATURES and not pa.types.is_floating(column.type):
             bad[name] = len(column)
         elif pa.types.is_floating(column.type):
-            low, high = 0.0 if name in UNSIGNED else float("-inf"), 1.0 if name in SHARES else float("inf")
-            bad[name] = _outside(column, low, high) + _true(pc.invert(pc.is_finite(column)))
+            bad[name] = _outside(column, *RANGES.get(name, (-math.inf, math.inf))) + _true(pc.invert(pc.is_finite(column)))
     bad["retry_count"] = _true(pc.less(outputs["retry_count"], 0))
     return Evidence(sum(bad.values()), 0, {name: count for name, count in bad.items() if count})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from feedback_pipeline.errors import LearningError
+from feedback_pipeline.errors import FeedbackError, LearningError
 from feedback_pipeline.orchestration.build import build_defs
 from feedback_pipeline.orchestration.jobs import REDUCE_ASSETS, learn
 from feedback_pipeline.orchestration.partitions import range_tags
@@ -51,7 +51,8 @@ def _reason(events: Iterable[dg.DagsterEvent]) -> str:
     stopped = [check for check in failed if not check.passed and check.blocking]
     if stopped:
         observed = (f"{check.check_name} (observed {check.metadata['observed'].value})" for check in stopped)
-        return f"checks of {stopped[0].asset_key.to_user_string()} failed: {', '.join(observed)}"
+        what = f"checks of {stopped[0].asset_key.to_user_string()} failed: {', '.join(observed)}"
+        return f"{what}; nothing was published, and every pass looks again until the cause is gone"
     for event in listed:
         if event.is_step_failure:
             failure = event.step_failure_data
@@ -69,4 +70,8 @@ def _last_line(error: "SerializableErrorInfo | None") -> str:
     while error is not None and error.cause is not None:
         error = error.cause
     lines = error.message.strip().splitlines() if error is not None else []
-    return lines[0] if lines else "no reason was recorded"
+    return (
+        lines[0].removeprefix(f"{FeedbackError.__module__}.{error.cls_name}: ")
+        if error is not None and lines
+        else "no reason was recorded"
+    )

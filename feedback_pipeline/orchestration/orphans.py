@@ -6,6 +6,7 @@ from typing import Final
 
 import dagster as dg
 
+from feedback_pipeline.orchestration.resources import installation_tag
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import pass_is_running
 
@@ -13,10 +14,11 @@ _EXECUTING: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 class OrphanWatch:
-    """Fails runs that are executing by the books while nobody holds the learning lock.
+    """Fails runs of this installation that are executing by the books while nobody holds its learning lock.
 
-    Every run holds the lock from its first step to its last. A run is failed when two looks in a row find it executing and the
-    lock free: one look could fall into the moment before the first step or after the last.
+    Every run that wants the lock is tagged with the installation before it waits for the lock, and holds it to its last step;
+    runs of others in the same Dagster have no such tag and are left alone. A run is failed when two looks in a row find it
+    executing and the lock free: one look could fall into the moment before the first step or after the last.
 
     Args:
         instance: the Dagster instance.
@@ -36,8 +38,10 @@ class OrphanWatch:
 
         Raises:
             StoreUnavailable: the database cannot be reached.
+            StoreError: the database is not migrated.
         """
-        runs = {run.run_id: run for run in self._instance.get_runs(dg.RunsFilter(statuses=_EXECUTING))}
+        own = dg.RunsFilter(statuses=_EXECUTING, tags=installation_tag(self._database))
+        runs = {run.run_id: run for run in self._instance.get_runs(own)}
         if pass_is_running(self._database):
             runs = {}
         orphans = sorted(self._suspects & set(runs))

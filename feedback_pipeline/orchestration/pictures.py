@@ -2,6 +2,8 @@
 
 import base64
 import io
+import math
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from feedback_pipeline.learning.features import numeric_columns, unit
@@ -15,10 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 MAX_AGENTS: Final = 40
+MAX_ASPECTS: Final = 12
 MAX_FEATURES: Final = 24
+MAX_LABEL: Final = 40
 MAX_WIDTH: Final = 11.8  # inches: what the dialog of the web UI shows without scrolling
 _DPI: Final = 100
 _DARK: Final = 0.42  # beyond it a dark dot would drown in the colour of its cell
+_FLAT: Final = 1e-9  # relative to the values; closer ones share a bar
+_TINY: Final = 1e-100
+_HUGE: Final = 1e100
 _INK, _MUTED, _BAR, _BAND = "#1f2933", "#7b8794", "#5b8db8", "#dfe9f2"
 
 
@@ -37,16 +44,20 @@ def feature_distributions(features: "pa.Table", title: str) -> bytes:
     Returns:
         A PNG.
     """
-    present = [name for name in numeric_columns(features.column_names) if features[name].null_count < features.num_rows][
-        :MAX_FEATURES
-    ]
+    import numpy as np
+
+    present: dict[str, np.ndarray[Any, Any]] = {}
+    for name in numeric_columns(features.column_names):
+        values = features[name].drop_null().to_numpy()
+        finite = values[np.isfinite(values)]
+        if len(finite) and len(present) < MAX_FEATURES:
+            present[name] = finite
     columns = 4
     rows = max(1, -(-len(present) // columns))
     figure = _figure(11.5, 0.7 + 1.75 * rows)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
-    for position, name in enumerate(present):
-        values = features[name].drop_null().to_numpy()
-        _histogram(figure.add_subplot(rows, columns, position + 1), name, values, features[name].null_count / features.num_rows)
+    for position, (name, values) in enumerate(present.items(), start=1):
+        _histogram(figure.add_subplot(rows, columns, position), name, values, 1 - len(values) / features.num_rows)
     if not present:
         figure.text(0.01, 0.4, "no numeric feature has a value", color=_MUTED)
     return _png(figure)
@@ -55,15 +66,22 @@ def feature_distributions(features: "pa.Table", title: str) -> bytes:
 def _histogram(axes: "Axes", name: str, values: "np.ndarray[Any, Any]", missing: float) -> None:
     import numpy as np
 
-    low, p5, median, p95, high = np.quantile(values, [0.005, 0.05, 0.5, 0.95, 0.995])
-    if low < high:
-        axes.axvspan(p5, p95, color=_BAND, linewidth=0)
-        axes.hist(values, bins=24, range=(low, high), color=_BAR)
+    # A quarter: the distance between two of the largest numbers is no number.
+    low, p5, median, p95, high = np.quantile(values / 4, [0.005, 0.05, 0.5, 0.95, 0.995]) * 4
+    power = _power_of_ten(low, high)
+    scale = 10.0**power
+    if high / scale - low / scale > max(_FLAT * max(abs(low), abs(high)) / scale, _TINY):
+        inside = values[(values >= low) & (values <= high)] / scale
+        axes.axvspan(p5 / scale, p95 / scale, color=_BAND, linewidth=0)
+        axes.hist(inside, bins=24, range=(low / scale, high / scale), color=_BAR)
+        axes.axvline(median / scale, color=_INK, linewidth=1)
     else:
-        axes.bar([low], [len(values)], color=_BAR)
-    axes.axvline(median, color=_INK, linewidth=1)
-    measured = f" [{unit(name)}]" if unit(name) else ""
-    axes.set_title(name.replace("_", " ") + measured, fontsize=8.5, loc="left", color=_INK)
+        # A place of its own instead of the value's: around 1e17 an axis cannot hold a bar of width 1.
+        axes.bar([0], [len(values)], color=_BAR)
+        axes.set_xlim(-1.5, 1.5)
+        axes.set_xticks([0], [_short(median)])
+    units = " ".join(part for part in (f"1e{power}" if power else "", unit(name)) if part)
+    axes.set_title(_words(name) + (f" [{units}]" if units else ""), fontsize=8.5, loc="left", color=_INK)
     gaps = f", {missing:.0%} missing" if missing else ""
     axes.set_xlabel(f"median {_short(median)}, 90 % in {_short(p5)} to {_short(p95)}{gaps}", fontsize=6.5, color=_MUTED)
     axes.set_yticks([])
@@ -73,8 +91,21 @@ def _histogram(axes: "Axes", name: str, values: "np.ndarray[Any, Any]", missing:
     axes.spines["bottom"].set_color(_MUTED)
 
 
+def _power_of_ten(low: float, high: float) -> int:
+    """By which power of ten an axis is scaled; 0 unless its numbers are so large that their sums are no numbers."""
+    largest = max(abs(low), abs(high))
+    return math.floor(math.log10(largest)) if largest > _HUGE else 0
+
+
 def _short(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+def _words(name: str) -> str:
+    """A name as a label: on one line, not too long, and with no sign that matplotlib would read as a formula."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in name.replace("_", " ")).split())
+    short = plain if len(plain) <= MAX_LABEL else f"{plain[: MAX_LABEL - 1]}…"
+    return short.replace("$", r"\$")
 
 
 def correlation_heat_map(findings: "pd.DataFrame") -> bytes:
@@ -82,18 +113,19 @@ def correlation_heat_map(findings: "pd.DataFrame") -> bytes:
 
     Args:
         findings: agent_name, feature, aspect, r_shrunk and published; the fleet's rows (agent `*`) are left out. Of more than
-            40 agents those with the strongest correlations are drawn.
+            40 agents, and of more than 12 aspects, those with the strongest correlations are drawn.
 
     Returns:
         A PNG.
     """
-    own = findings[(findings["agent_name"] != "*") & findings["r_shrunk"].notna()]
+    import numpy as np
+
+    own = findings[(findings["agent_name"] != "*") & np.isfinite(findings["r_shrunk"].astype(float))]
     if own.empty:
         figure = _figure(6, 1)
         figure.text(0.02, 0.5, "no pair of feature and aspect could be tested yet", color=_MUTED)
         return _png(figure)
-    strength = own["r_shrunk"].abs().groupby(own["agent_name"]).max().sort_values(ascending=False, kind="stable")
-    agents, aspects = sorted(strength.index[:MAX_AGENTS]), sorted(own["aspect"].unique())
+    agents, aspects = _strongest(own, "agent_name", MAX_AGENTS), _strongest(own, "aspect", MAX_ASPECTS)
     features = list(numeric_columns(own["feature"].unique()))[:MAX_FEATURES]
     across = 2 if len(aspects) > 1 else 1
     down = -(-len(aspects) // across)
@@ -103,15 +135,25 @@ def correlation_heat_map(findings: "pd.DataFrame") -> bytes:
     for position, aspect in enumerate(aspects):
         axes = figure.add_subplot(down, across, position + 1)
         image = _panel(axes, own[own["aspect"] == aspect], agents, features, first=position % across == 0)
-        axes.set_title(aspect.replace("_", " "), fontsize=9.5, loc="left", color=_INK)
-    subtitle = f", the {MAX_AGENTS} of {len(strength)} agents with the strongest" if len(strength) > MAX_AGENTS else ""
-    figure.suptitle(
-        f"Correlation of features with adjusted scores{subtitle} (dot = published)", x=0.01, ha="left", fontsize=11, color=_INK
-    )
+        axes.set_title(_words(aspect), fontsize=9.5, loc="left", color=_INK)
+    title = f"Correlation of features with adjusted scores{_left_out(own, agents, aspects)} (dot = published)"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
     if image is not None:
         bar = figure.colorbar(image, ax=figure.axes, shrink=min(1.0, 3.0 / figure.get_figheight()), aspect=18, pad=0.01)
         bar.ax.tick_params(labelsize=7, colors=_MUTED)
     return _png(figure)
+
+
+def _strongest(findings: "pd.DataFrame", column: str, limit: int) -> list[str]:
+    """The names with the strongest correlations, in order of the alphabet."""
+    strength = findings["r_shrunk"].abs().groupby(findings[column]).max().sort_values(ascending=False, kind="stable")
+    return sorted(strength.index[:limit])
+
+
+def _left_out(findings: "pd.DataFrame", agents: list[str], aspects: list[str]) -> str:
+    shown = (("agents", len(agents), findings["agent_name"].nunique()), ("aspects", len(aspects), findings["aspect"].nunique()))
+    parts = [f"{drawn} of {total} {what}" for what, drawn, total in shown if drawn < total]
+    return f", the {' and '.join(parts)} with the strongest" if parts else ""
 
 
 def _panel(axes: "Axes", rows: "pd.DataFrame", agents: list[str], features: list[str], *, first: bool) -> "AxesImage":
@@ -124,8 +166,8 @@ def _panel(axes: "Axes", rows: "pd.DataFrame", agents: list[str], features: list
     x = [features.index(name) for name in published["feature"]]
     y = [agents.index(name) for name in published["agent_name"]]
     axes.scatter(x, y, s=9, c=np.where(published["r_shrunk"].abs() > _DARK, "white", _INK), linewidth=0)
-    axes.set_xticks(np.arange(len(features)), [name.replace("_", " ") for name in features], rotation=55, ha="right", fontsize=7)
-    axes.set_yticks(np.arange(len(agents)), agents if first else [""] * len(agents), fontsize=7)
+    axes.set_xticks(np.arange(len(features)), [_words(name) for name in features], rotation=55, ha="right", fontsize=7)
+    axes.set_yticks(np.arange(len(agents)), [_words(name) for name in agents] if first else [""] * len(agents), fontsize=7)
     axes.set_xticks(np.arange(-0.5, len(features)), minor=True)
     axes.set_yticks(np.arange(-0.5, len(agents)), minor=True)
     axes.grid(which="minor", color="white", linewidth=0.8)
@@ -143,5 +185,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)  # drawn as a box
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

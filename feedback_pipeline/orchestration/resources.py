@@ -6,16 +6,20 @@ Dagster would want too.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from feedback_pipeline.errors import UserError
 from feedback_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from feedback_pipeline.storage.database import Database
     from feedback_pipeline.storage.feature_store import FeatureStore
+
+INSTALLATION_TAG: Final = "feedback_pipeline/installation"
 
 
 class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -53,15 +57,43 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     database: DatabaseResource
+    _taken_at: datetime | None = PrivateAttr(default=None)
+
+    @property
+    def taken_at(self) -> datetime:
+        """When the pass began: the moment its run took the lock."""
+        if self._taken_at is None:
+            raise UserError("the learning lock is not held; use it as a resource of a run")
+        return self._taken_at
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LearningLock"]:
-        """Waits for a pass that is running, and says so; then holds the lock until the run ends."""
+        """Waits for a pass that is running, and says so; then holds the lock until the run ends.
+
+        The run is tagged with the installation first, so that a watch can tell it from the runs of others in one Dagster.
+        """
         from feedback_pipeline.storage.pass_lock import learning_pass_lock
 
         def say() -> None:
             if context.log is not None:
                 context.log.warning("Another learning pass is running on this database; waiting for it to finish")
 
-        with learning_pass_lock(self.database.open(), say):
+        database = self.database.open()
+        if context.instance is not None and context.run is not None:
+            context.instance.add_run_tags(context.run.run_id, installation_tag(database))
+        with learning_pass_lock(database, say):
+            self._taken_at = datetime.now(UTC)
             yield self
+
+
+def installation_tag(database: "Database") -> dict[str, str]:
+    """The tag of every run that takes the learning lock of this database.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached.
+        StoreError: the database has not been migrated.
+    """
+    from feedback_pipeline.storage.installation import read_installation
+
+    with database.connect() as connection:
+        return {INSTALLATION_TAG: read_installation(connection).id}

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from feedback_pipeline.errors import LearningError
-from feedback_pipeline.learning import adjustment
 from feedback_pipeline.learning.adjustment import adjust, severity_frame
 from feedback_pipeline.learning.features import OVERALL
 from feedback_pipeline.learning.mixed_model import ReviewDesign
-from feedback_pipeline.learning.severity import Severity
+from feedback_pipeline.learning.severity import Severity, severity_of
 from feedback_pipeline.simulation.spec import ASPECTS, WorldSpec
 from feedback_pipeline.simulation.world import truth_about_reviewers
 from feedback_pipeline_tests.worlds import BOUNDS, Learned, learn
@@ -58,15 +57,15 @@ def test_assignment_of_long_texts_to_strict_reviewers_leaves_no_length_effect() 
 
 
 def test_an_aspect_that_does_not_converge_falls_back_with_its_reason(learned: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel, of = learned.panel, adjustment.severity_of
+    panel = learned.panel
     troubled = panel.scores[~np.isnan(panel.scores[:, 1]), 1]
 
     def fails_for_one_aspect(design: ReviewDesign, score: np.ndarray) -> Severity:
         if np.array_equal(score, troubled):
             raise LearningError("severity did not converge: on purpose")
-        return of(design, score)
+        return severity_of(design, score)
 
-    monkeypatch.setattr(adjustment, "severity_of", fails_for_one_aspect)
+    monkeypatch.setattr("feedback_pipeline.learning.adjustment.severity_of", fails_for_one_aspect)
     found = adjust(panel, BOUNDS)
     assert [severity.reason for severity in found.severities[:2]] == [None, "severity did not converge: on purpose"]
     assert found.severities[1].method == "agent means"

@@ -90,6 +90,7 @@ def test_robust_variance_equals_the_sum_over_rows_written_out() -> None:
             assert result.p_value[g, j, k] == pytest.approx(max(p, t_test), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_heavy_ties_get_a_permutation_p_that_agrees_with_scipy() -> None:
     rng = np.random.default_rng(5)
     n = 40

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,8 +12,10 @@ from feedback_pipeline.environment import Environment
 from feedback_pipeline.errors import LearningError, StoreUnavailable
 from feedback_pipeline.learning_pass import open_store
 from feedback_pipeline.orchestration.learning_run import run_learning
+from feedback_pipeline.orchestration.resources import installation_tag
 from feedback_pipeline.simulation.world import World
 from feedback_pipeline.storage.extraction import extract, pending_days
+from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.pass_lock import pass_is_running
 from feedback_pipeline.storage.reading import read_status
 
@@ -20,8 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     # Dagster reads its own deprecated attribute whenever it sets up a resource.
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
-    # PyArrow reads the values of a column of moments the way pandas 3.1 advises against.
-    pytest.mark.filterwarnings("ignore:Series.values returning an ndarray that drops timezone:DeprecationWarning"),
 ]
 
 DAY_ASSETS = ("human_feedback", "feature_table")
@@ -54,8 +55,14 @@ def _states(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
     return {str(day.partition): str(day.metadata["this day"].value) for day in days}
 
 
+def _last_run_or_none(environment: Environment) -> dict[str, Any] | None:
+    last: dict[str, Any] | None = read_status(environment.database)["last_run"]
+    return last
+
+
 def _last_run(environment: Environment) -> dict[str, Any]:
-    last: dict[str, Any] = read_status(environment.database)["last_run"]
+    last = _last_run_or_none(environment)
+    assert last is not None
     return last
 
 
@@ -179,6 +186,83 @@ def test_a_blocking_check_stops_the_pass(
     (failed, _) = instance.get_runs()
     assert failed.status == dg.DagsterRunStatus.FAILURE
     assert _materializations(instance, failed.run_id, "preference_models") == []
+    (evaluation,) = [found for found in _checks(instance, failed.run_id) if found.check_name == check]
+    assert evaluation.metadata["days taken out of the feature store"].value == day.isoformat()
+    assert _pending(simulated) == [day]
+    run_learning(_pending(simulated))
+    assert _pending(simulated) == []
+
+
+def test_a_blocking_check_blocks_every_pass_until_the_cause_is_gone(
+    simulated: Environment, instance: dg.DagsterInstance, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reviewed = sorted({moment.date() for moment in world.reviews["reviewed_at"]})
+    planted = {reviewed[2], reviewed[5]}
+    write = FeatureStore.write_day
+
+    def losing(store: FeatureStore, day: date, reviews: pa.Table, outputs: pa.Table, *rest: Any) -> None:
+        write(store, day, reviews, outputs.slice(1) if day in planted else outputs, *rest)
+
+    with monkeypatch.context() as plant:
+        plant.setattr(FeatureStore, "write_day", losing)
+        for _ in range(3):
+            with pytest.raises(LearningError, match=r"feature_table failed: no_reviewed_output_lost \(observed 2\)"):
+                run_learning(_pending(simulated))
+            assert _pending(simulated) == sorted(planted)
+            assert _last_run_or_none(simulated) is None
+    run_learning(_pending(simulated))
+    assert _pending(simulated) == []
+    assert _last_run(simulated)["n_contents"] == len(set(world.reviews["execution_id"]))
+
+
+@pytest.mark.parametrize(
+    "step", ["feedback_pipeline.orchestration.day_report.describe_days", "feedback_pipeline.orchestration.checks._refused"]
+)
+def test_days_that_no_check_has_looked_at_are_read_again(
+    simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def broken(*_arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    days = _pending(simulated)
+    with monkeypatch.context() as plant:
+        plant.setattr(step, broken)
+        with pytest.raises(LearningError):
+            run_learning(days)
+    assert _pending(simulated) == days
+
+
+def test_the_time_of_a_pass_covers_the_reading_of_the_days(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    run_id = run_learning(_pending(simulated))
+    steps = {stats.step_key: stats for stats in instance.get_run_step_stats(run_id)}
+    with simulated.database.connect() as connection:
+        row = connection.execute("SELECT started_at, published_at FROM learning_runs").fetchone()
+    assert row is not None
+    begin, end = steps["reviewed_days"].start_time, steps["learned_improvements"].end_time
+    assert begin is not None
+    assert end is not None
+    assert begin - 10 < row[0].timestamp() <= begin
+    assert row[1].timestamp() <= end
+    assert _last_run(simulated)["execution_time_seconds"] >= steps["preference_models"].start_time - begin  # type: ignore[operator]
+
+
+def test_runs_carry_the_installation(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    run = instance.get_run_by_id(run_learning(_pending(simulated)))
+    assert run is not None
+    assert installation_tag(simulated.database).items() <= run.tags.items()
+
+
+@pytest.mark.parametrize("table", ["agent_learning_patterns", "feedback_quality_correlations", "learning_runs"])
+def test_what_postgres_says_of_rows_does_not_reach_dagster(
+    simulated: Environment, instance: dg.DagsterInstance, table: str
+) -> None:
+    with simulated.database.connect() as connection:
+        connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT planted CHECK (false) NOT VALID".encode())
+    with pytest.raises(LearningError, match='violates check constraint "planted"'):
+        run_learning(_pending(simulated))
+    everything = "".join(dg.serialize_value(entry) for entry in instance.all_logs(instance.get_runs()[0].run_id))
+    assert "Failing row" not in everything
+    assert "COPY " not in everything
 
 
 def test_a_warning_does_not_stop_the_pass(simulated: Environment, instance: dg.DagsterInstance) -> None:
@@ -197,7 +281,9 @@ def test_bad_data_is_not_retried_and_says_what_to_do(simulated: Environment, ins
     days = _pending(simulated)
     with simulated.database.connect() as connection:
         connection.execute("DELETE FROM installation")
-    with pytest.raises(LearningError, match="step reviewed_days failed: table installation is empty; run INSERT") as failure:
+    with pytest.raises(
+        LearningError, match="the run failed before its first step: table installation is empty; run INSERT"
+    ) as failure:
         run_learning(days)
     run_id = instance.get_runs()[0].run_id
     assert run_id in str(failure.value)

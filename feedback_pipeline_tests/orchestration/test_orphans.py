@@ -2,6 +2,7 @@ import dagster as dg
 import pytest
 
 from feedback_pipeline.orchestration.orphans import OrphanWatch
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, installation_tag
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
 
@@ -19,8 +20,8 @@ def idle() -> None:
     nothing()
 
 
-def _run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
-    return instance.create_run_for_job(idle, status=status).run_id
+def _run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, tags: dict[str, str]) -> str:
+    return instance.create_run_for_job(idle, status=status, tags=tags).run_id
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
@@ -31,7 +32,7 @@ def _status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
 
 def test_a_run_that_nobody_executes_is_failed_at_the_second_look(database: Database) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        orphan = _run(instance, dg.DagsterRunStatus.STARTED)
+        orphan = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
         watch = OrphanWatch(instance, database)
         assert watch.look() == []
         assert _status(instance, orphan) == dg.DagsterRunStatus.STARTED
@@ -40,9 +41,19 @@ def test_a_run_that_nobody_executes_is_failed_at_the_second_look(database: Datab
         assert watch.look() == []
 
 
+@pytest.mark.parametrize("tags", [{}, {INSTALLATION_TAG: "00000000-0000-4000-8000-000000000000"}, {"team": "other"}])
+def test_runs_of_others_in_the_same_dagster_stay_untouched(database: Database, tags: dict[str, str]) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        foreign = _run(instance, dg.DagsterRunStatus.STARTED, tags)
+        own = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
+        watch = OrphanWatch(instance, database)
+        assert [watch.look(), watch.look(), watch.look()] == [[], [own], []]
+        assert _status(instance, foreign) == dg.DagsterRunStatus.STARTED
+
+
 def test_while_a_pass_runs_nothing_is_failed(database: Database) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        run = _run(instance, dg.DagsterRunStatus.STARTED)
+        run = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
         watch = OrphanWatch(instance, database)
         with learning_pass_lock(database, lambda: None):
             assert [watch.look(), watch.look()] == [[], []]
@@ -52,7 +63,7 @@ def test_while_a_pass_runs_nothing_is_failed(database: Database) -> None:
 
 def test_a_pass_between_two_looks_clears_the_suspicion(database: Database) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        _run(instance, dg.DagsterRunStatus.STARTED)
+        _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
         watch = OrphanWatch(instance, database)
         watch.look()
         with learning_pass_lock(database, lambda: None):
@@ -63,7 +74,7 @@ def test_a_pass_between_two_looks_clears_the_suspicion(database: Database) -> No
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
 def test_runs_that_do_not_execute_are_left_alone(database: Database, status: dg.DagsterRunStatus) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        run = _run(instance, status)
+        run = _run(instance, status, installation_tag(database))
         watch = OrphanWatch(instance, database)
         assert [watch.look(), watch.look()] == [[], []]
         assert _status(instance, run) == status

@@ -323,7 +323,7 @@ def test_real_translations(loaded: tuple[Database, Settings], store: FeatureStor
     with database.connect() as conn:
         days = pending_days(conn, store, settings)
     report = extract(database, store, settings, days)
-    feedback, features = store.read_window(None, days[-1])
+    feedback, features = (table.to_pandas() for table in store.read_tables(None, days[-1]))
     assert (len(feedback), len(features), report.rejected) == (7406, 7406, {})
     for name in (
         "duration_ms",

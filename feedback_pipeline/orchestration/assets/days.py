@@ -21,6 +21,7 @@ from feedback_pipeline.orchestration.failures import only_stores_are_retried
 from feedback_pipeline.orchestration.ownership import OWNERS
 from feedback_pipeline.orchestration.partitions import DAYS
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
+from feedback_pipeline.orchestration.withdrawal import withdrawn_unless_done
 from feedback_pipeline.settings import Settings
 
 HUMAN_FEEDBACK: Final = dg.AssetKey("human_feedback")
@@ -72,9 +73,10 @@ def reviewed_days(
     with only_stores_are_retried():
         store = feature_store.open(plain)
         report = extract(plain, store, Settings(), days)
-    for seen in report_sources(plain):
-        context.log_event(seen)
-    summary = describe_days(context, store, report, days)
+        with withdrawn_unless_done(store, report.days):
+            for seen in report_sources(plain):
+                context.log_event(seen)
+            summary = describe_days(context, store, report, days)
     yield dg.MaterializeResult(asset_key=HUMAN_FEEDBACK, metadata=summary | {"dagster/column_lineage": human_feedback_lineage()})
     yield dg.MaterializeResult(asset_key=FEATURE_TABLE, metadata=summary | {"dagster/column_lineage": feature_table_lineage()})
 

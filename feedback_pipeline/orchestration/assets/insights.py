@@ -1,6 +1,5 @@
 """The reduce: one pass over all agents of the window. Each asset writes one artifact of the learning run."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
@@ -30,7 +29,7 @@ QUALITY_CORRELATIONS: Final = dg.AssetKey("quality_correlations")
 def preference_models(
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
-    learning_lock: LearningLock,  # held, not called
+    learning_lock: LearningLock,
 ) -> dg.MaterializeResult[None]:
     """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores."""
     from feedback_pipeline import learning_pass
@@ -39,8 +38,9 @@ def preference_models(
     plain = database.open()
     with only_stores_are_retried():
         store = feature_store.open(plain)
-        outcome = learning_pass.estimate_preferences(plain, store, Settings(), now=datetime.now(UTC))
-    return dg.MaterializeResult(metadata=describe_severities(outcome))
+        # The pass began when the run took the lock: before the days were read.
+        outcome = learning_pass.estimate_preferences(plain, store, Settings(), now=learning_lock.taken_at)
+        return dg.MaterializeResult(metadata=describe_severities(outcome))
 
 
 @dg.asset(
@@ -67,7 +67,7 @@ def quality_correlations(
     with only_stores_are_retried():
         store = feature_store.open(database.open())
         outcome = learning_pass.correlate(store, Settings())
-    return dg.MaterializeResult(metadata=describe_correlations(outcome))
+        return dg.MaterializeResult(metadata=describe_correlations(outcome))
 
 
 assets = [preference_models, quality_correlations]

@@ -40,7 +40,7 @@ def learned_improvements(
     with only_stores_are_retried():
         store = feature_store.open(plain)
         outcome = learning_pass.publish(plain, store, Settings(), dagster_run_id=context.run.run_id, now=datetime.now(UTC))
-    return dg.MaterializeResult(metadata=describe_publication(outcome))
+        return dg.MaterializeResult(metadata=describe_publication(outcome))
 
 
 assets = [learned_improvements]
