@@ -1,4 +1,5 @@
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -39,6 +40,11 @@ ROOMS = {
 }
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
 
@@ -69,7 +75,7 @@ def test_imports_point_downwards(path: Path) -> None:
     own = _name(path)
     if own == "feedback_pipeline.__init__":
         return
-    imported = {name for name in _imports(ast.parse(path.read_text())) if name.startswith("feedback_pipeline.")}
+    imported = {name for name in _imports(_tree(path)) if name.startswith("feedback_pipeline.")}
     forbidden = {name for name in imported if _room(name) not in ROOMS[_room(own)] | {_room(own)}}
     assert not forbidden
 
@@ -80,27 +86,27 @@ def test_every_room_has_its_rule() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if "learning" in path.parts], ids=_name)
 def test_learning_is_pure(path: Path) -> None:
-    names = {name.split(".")[0] for name in _imports(ast.parse(path.read_text()))}
+    names = {name.split(".")[0] for name in _imports(_tree(path))}
     assert names - LEARNING_MAY - {"feedback_pipeline"} <= sys.stdlib_module_names
     assert not names & {"os", "time", "psycopg", "subprocess", "socket", "urllib", "pathlib"}, "the outside belongs in storage"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_only_orchestration_knows_dagster(path: Path) -> None:
-    names = {name.split(".")[0] for name in _imports(ast.parse(path.read_text()))}
+    names = {name.split(".")[0] for name in _imports(_tree(path))}
     if _room(_name(path)) not in {"orchestration", "definitions"}:
         assert not any(name.startswith("dagster") for name in names)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if _room(_name(p)) in {"orchestration", "definitions", "cli"}], ids=_name)
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
-    names = {name.split(".")[0] for name in _at_import(ast.parse(path.read_text()))}
+    names = {name.split(".")[0] for name in _at_import(_tree(path))}
     assert not names & set(HEAVY)
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=_name)
 def test_packages_hold_a_docstring_and_nothing_else(path: Path) -> None:
-    body = ast.parse(path.read_text()).body
+    body = _tree(path).body
     registry = path.parent.name == "assets"  # the one exception: the registry of groups
     assert isinstance(body[0], ast.Expr)
     assert registry or len(body) == 1

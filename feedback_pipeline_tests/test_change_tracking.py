@@ -162,3 +162,34 @@ def test_an_extraction_without_publish_is_consumed_by_the_next_publish(
         shop.extract()
     shop.reduce()
     assert_equal_to_fresh(shop)
+
+
+def test_odd_numbers_and_names_go_to_the_ledger_and_leave_it_once_they_are_fine(shop: Pass) -> None:
+    with session(shop) as connection:
+        connection.execute("ALTER TABLE agent_performance ALTER COLUMN agent_name TYPE text, ALTER COLUMN agent_type TYPE text")
+        connection.execute(
+            "UPDATE agent_decisions SET confidence_score = 85 WHERE id = (SELECT min(id::text)::uuid FROM agent_decisions)"
+        )
+        connection.execute(
+            "UPDATE agent_performance SET duration = -5, cost = -0.01, agent_type = repeat('t', 300)"
+            " WHERE id = (SELECT min(id::text)::uuid FROM agent_performance)"
+        )
+        connection.execute(
+            "UPDATE agent_performance SET agent_name = repeat('n', 120)"
+            " WHERE id = (SELECT max(id::text)::uuid FROM agent_performance)"
+        )
+    shop.learn()
+    ledger = "SELECT source, reason, detail FROM rejected_feedback WHERE source LIKE 'agent%' ORDER BY 1, 2"
+    with session(shop) as connection:
+        assert connection.execute(ledger.encode()).fetchall() == [
+            ("agent_decisions", "number out of bounds", "confidence_score"),
+            ("agent_performance", "number out of bounds", "cost, duration_ms"),
+            ("agent_performance", "unusable name", "agent_name"),
+        ]
+        assert connection.execute("SELECT count(*) FROM agent_learning_state WHERE status = 'success'").fetchone() == (3,)
+        connection.execute("UPDATE agent_decisions SET confidence_score = 0.5 WHERE confidence_score > 1")
+        connection.execute("UPDATE agent_performance SET duration = 5, cost = 0.01 WHERE duration < 0")
+        connection.execute("UPDATE agent_performance SET agent_name = 'drafter' WHERE length(agent_name) > 100")
+    shop.learn()
+    with session(shop) as connection:
+        assert connection.execute(ledger.encode()).fetchall() == []

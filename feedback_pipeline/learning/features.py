@@ -4,6 +4,7 @@ A feature that is not in the registry can still enter: a number under `agent_per
 feature named by its key, if `is_custom_feature_name` accepts the key.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Feature:
         source: Where the value is read from.
         label: Plain words for sentences and pictures, without a leading capital.
         kind: "numeric" (float64, NaN = missing) or "category" (short text, null = missing).
+        low: Smallest value that makes sense, None = any; a number below it is refused and missing.
+        high: Largest one, None = any.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Feature:
     source: str
     label: str
     kind: Kind = "numeric"
+    low: float | None = 0.0
+    high: float | None = None
 
 
 _RUN = "agent_performance"
@@ -41,8 +46,8 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("input_tokens", "tokens", f"{_RUN}.input_tokens", "more input tokens"),
     Feature("output_tokens", "tokens", f"{_RUN}.output_tokens", "more output tokens"),
     Feature("cost", "USD", f"{_RUN}.cost", "higher cost"),
-    Feature("confidence_score", "", f"{_DECISIONS}: mean confidence_score", "higher confidence of the agent"),
-    Feature("min_confidence", "", f"{_DECISIONS}: lowest confidence_score", "a higher lowest confidence of the agent"),
+    Feature("confidence_score", "", f"{_DECISIONS}: mean confidence_score", "higher confidence of the agent", high=1.0),
+    Feature("min_confidence", "", f"{_DECISIONS}: lowest confidence_score", "a higher lowest confidence of the agent", high=1.0),
     Feature(
         "alternatives_count",
         "alternatives",
@@ -54,10 +59,10 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("word_count", "words", _TEXT, "longer texts"),
     Feature("sentence_count", "sentences", _TEXT, "more sentences"),
     Feature("mean_sentence_length", "words", _TEXT, "longer sentences"),
-    Feature("readability", "ARI grade", _TEXT, "harder reading (automated readability index)"),
+    Feature("readability", "ARI grade", _TEXT, "harder reading (automated readability index)", low=None),
     Feature("heading_count", "headings", _TEXT, "more headings"),
     Feature("link_count", "links", _TEXT, "more links"),
-    Feature("keyword_density", "share", f"{_TEXT} and input_data.keywords", "a larger share of keywords"),
+    Feature("keyword_density", "share", f"{_TEXT} and input_data.keywords", "a larger share of keywords", high=1.0),
     Feature("content_type", "", _LABELLED, "content type", "category"),
     Feature("tone", "", _LABELLED, "tone", "category"),
     Feature("channel", "", _LABELLED, "channel", "category"),
@@ -86,6 +91,13 @@ def unit(name: str) -> str:
     """Return the unit of a feature; empty for a feature without unit and for custom features."""
     feature = _BY_NAME.get(name)
     return feature.unit if feature is not None else ""
+
+
+def valid_range(name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value a feature may have; any finite number for a custom feature."""
+    feature = _BY_NAME.get(name)
+    low, high = (feature.low, feature.high) if feature is not None else (None, None)
+    return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def is_custom_feature_name(name: str) -> bool:

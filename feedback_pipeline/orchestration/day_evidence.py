@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from feedback_pipeline.learning.features import FEATURES, NUMERIC_FEATURES
+from feedback_pipeline.learning.features import NUMERIC_FEATURES, valid_range
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 DECISIONS = ("approve", "reject", "request_changes")
 OUTPUT_KEY = ["agent_name", "execution_id"]
-_SHARES = {feature.name for feature in FEATURES if feature.unit == "share"} | {"confidence_score", "min_confidence"}
 # Lowest and highest value of each feature of the registry; a feature of the agents' own may have any.
-RANGES = {name: (-math.inf if name == "readability" else 0.0, 1.0 if name in _SHARES else math.inf) for name in NUMERIC_FEATURES}
+RANGES = {name: valid_range(name) for name in NUMERIC_FEATURES}
 
 
 @dataclass(frozen=True)

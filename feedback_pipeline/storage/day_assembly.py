@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES, TEXT_FEATURES
+from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES, TEXT_FEATURES, valid_range
 from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.named_numbers import NamedNumbers, split_named_numbers, usable_custom_features, usable_scores
-from feedback_pipeline.storage.refusals import Refusals, finite_or_null, where
+from feedback_pipeline.storage.refusals import Refusals, finite_or_null, inside_or_null, where
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -24,6 +24,7 @@ _EPOCH: Final = date(1970, 1, 1)
 _DAY_US: Final = 86_400_000_000
 _DECISIONS: Final = pa.array(["approve", "reject", "request_changes"])
 _CATEGORY_LENGTH: Final = 64
+_LONGEST_NAME: Final = 100  # what the published tables hold
 _LINE_BREAK: Final = "[\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029]"
 _RUN_NUMBERS: Final = ("duration_ms", "input_tokens", "output_tokens", "cost")
 
@@ -61,7 +62,8 @@ def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusa
         texts: Text features, arrays aligned with the rows; empty = not read, all missing.
         refusals: Receives what cannot be used.
     """
-    unnamed = pc.fill_null(pc.equal(rows["agent_name"], "*"), True)
+    unusable = pc.or_(pc.equal(rows["agent_name"], "*"), pc.greater(pc.utf8_length(rows["agent_name"]), _LONGEST_NAME))
+    unnamed = pc.fill_null(unusable, True)
     refusals.add("agent_performance", rows["performance_id"].filter(unnamed), Reason.UNUSABLE_NAME, "agent_name")
     named = pc.invert(unnamed)
     kept = named.to_numpy()
@@ -73,8 +75,11 @@ def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusa
         if name in rows.column_names
     }
     for name in _RUN_NUMBERS:
-        columns[name], bad = finite_or_null(rows[name])
+        values, bad = finite_or_null(rows[name])
         refusals.add("agent_performance", ids.take(where(bad)), Reason.NOT_A_NUMBER, name)
+        columns[name], outside = inside_or_null(values, *valid_range(name))
+        refusals.add("agent_performance", ids.take(where(outside)), Reason.NUMBER_OUT_OF_BOUNDS, name)
+    columns["agent_type"] = pc.utf8_slice_codeunits(rows["agent_type"], 0, _LONGEST_NAME)
     for name in TEXT_FEATURES:
         values = texts[name][kept] if texts else np.full(len(ids), np.nan)
         columns[name] = pa.array(values, mask=np.isnan(values))

@@ -75,11 +75,12 @@ class DayReader:
         concerned = runs["performance_id"].filter(pc.greater(pc.fill_null(runs["unusable_confidences"], 0), 0)).to_pylist()
         if concerned:
             found = self._conn.execute(
-                "SELECT id::text FROM agent_decisions WHERE performance_id::text = ANY(%s) AND NOT abs(confidence_score) < 1e300",
+                "SELECT id::text FROM agent_decisions "
+                "WHERE performance_id::text = ANY(%s) AND NOT confidence_score BETWEEN 0 AND 1",
                 [concerned],
             )
             ids = pa.array([row[0] for row in found], pa.string())
-            self.refusals.add("agent_decisions", ids, Reason.NOT_A_NUMBER, "confidence_score")
+            self.refusals.add("agent_decisions", ids, Reason.NUMBER_OUT_OF_BOUNDS, "confidence_score")
 
 
 def _documents(column: pa.ChunkedArray) -> Documents:

@@ -35,6 +35,21 @@ _SETTLED_REASONS: Final = (
     *(Reason.SCORES_NOT_AN_OBJECT, Reason.SCORE_OUT_OF_BOUNDS, Reason.UNUSABLE_NAME),
 )
 
+_NUMBER_REASONS: Final = (Reason.NOT_A_NUMBER, Reason.NUMBER_OUT_OF_BOUNDS, Reason.UNUSABLE_NAME)
+_READ_AGAIN: Final = (
+    "l.last_seen < now() AND l.reason = ANY(%(reasons)s) AND EXISTS (SELECT FROM content_review_workflows w "
+    "JOIN review_feedback r ON r.workflow_id::text = w.id::text "
+    "WHERE w.workflow_execution_id::text = p.execution_id::text AND feedback_utc_day(r.reviewed_at) = ANY(%(days)s))"
+)
+_SETTLE_RUNS: Final = SQL(
+    "DELETE FROM rejected_feedback l USING agent_performance p "
+    "WHERE l.source = 'agent_performance' AND l.row_id = p.id::text AND {}"
+).format(SQL(_READ_AGAIN))
+_SETTLE_DECISIONS: Final = SQL(
+    "DELETE FROM rejected_feedback l USING agent_decisions d, agent_performance p "
+    "WHERE l.source = 'agent_decisions' AND l.row_id = d.id::text AND d.performance_id::text = p.id::text AND {}"
+).format(SQL(_READ_AGAIN))
+
 
 @dataclass(frozen=True)
 class ExtractionReport:
@@ -206,7 +221,7 @@ def _today(conn: Connection) -> date:
 
 
 def _settle_ledger(database: Database, refusals: Refusals, days: list[date], first_day: date) -> None:
-    """Enter what was refused; an entry of a review that has been read again without being refused leaves the ledger."""
+    """Enter what was refused; an entry of a row that has been read again without being refused leaves the ledger."""
     with database.connect() as conn:
         record(conn, refusals.table())
         conn.execute(
@@ -221,3 +236,5 @@ def _settle_ledger(database: Database, refusals: Refusals, days: list[date], fir
                 "first": first_day,
             },
         )
+        for settle in (_SETTLE_RUNS, _SETTLE_DECISIONS):
+            conn.execute(settle, {"reasons": [str(reason) for reason in _NUMBER_REASONS], "days": days})

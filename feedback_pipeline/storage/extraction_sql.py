@@ -18,7 +18,6 @@ from feedback_pipeline.storage.source_columns import SourceColumns
 
 SEPARATOR: Final = "\x1f"
 # Beyond this a sum of float8 could overflow, which Postgres makes an error.
-_HUGE: Final = SQL("1e300")
 _TEXT_LIMIT: Final = 65  # one more than a category may have
 
 REVIEWS: Final = pa.schema(
@@ -225,7 +224,7 @@ class ExtractionQueries:
             "CASE WHEN jsonb_typeof({alternatives}) = 'array' THEN jsonb_array_length({alternatives}) END AS alternatives, "
             "{labels} FROM agent_decisions d WHERE {own} ORDER BY {oldest}) AS decisions"
         ).format(
-            usable=SQL("abs(confidence) < {}").format(_HUGE),
+            usable=SQL("confidence BETWEEN 0 AND 1"),
             chosen=chosen,
             confidence=c.number("d", _DECISION, "confidence_score"),
             reasoning=c.text("d", _DECISION, "reasoning"),

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NOT_A_WHOLE_NUMBER = "not a whole number"
     NO_SUCCESSFUL_EXECUTION = "no successful execution"
     NUL_CHARACTER = "NUL character"
+    NUMBER_OUT_OF_BOUNDS = "number out of bounds"
     REFUSED_BY_CONSTRAINT = "refused by a constraint"
     SCORE_OUT_OF_BOUNDS = "score out of bounds"
     SCORES_NOT_AN_OBJECT = "scores not an object"

@@ -42,6 +42,13 @@ def where(mask: npt.NDArray[np.bool_]) -> pa.Array:
     return pa.array(np.flatnonzero(mask))
 
 
+def inside_or_null(values: pa.Array, low: float, high: float) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """Replace numbers outside low..high by null; also return where they stood."""
+    outside = pc.fill_null(pc.or_(pc.less(values, low), pc.greater(values, high)), False)
+    flags: npt.NDArray[np.bool_] = outside.to_numpy(zero_copy_only=False)
+    return pc.if_else(outside, pa.scalar(None, pa.float64()), values), flags
+
+
 def finite_or_null(values: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
     """Replace NaN and infinity by null; also return where they stood."""
     flat = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

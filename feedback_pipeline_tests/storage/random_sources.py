@@ -24,7 +24,7 @@ Sources = dict[str, list[Row]]
 TODAY, FIRST_DAY = date(2026, 2, 10), date(2026, 2, 1)
 BOUNDS = {"*": (0.0, 10.0), "strict": (0.0, 5.0)}
 JSON_COLUMNS = ("metadata", "input_data", "output_data", "alternatives_considered", "feedback_categories", "quality_scores")
-NUMBERS = [None, 0.0, 1.5, 2.5, math.nan, math.inf, -math.inf, 5e-324, 1e308]
+NUMBERS = [None, 0.0, -3.5, 1.5, 2.5, math.nan, math.inf, -math.inf, 5e-324, 1e308]
 DOCUMENTS = [
     None, "null", "[]", "{}", '"text"', "7",
     '{"content": "# Title\\n\\nOne two. Three, SEO!", "tone": "warm"}', '{"content": null}',
@@ -82,7 +82,7 @@ def decision(rng: random.Random, sources: Sources) -> Row:
         "input_data": rng.choice(DOCUMENTS),
         "output_data": rng.choice(DOCUMENTS),
         "reasoning": rng.choice([None, "", "because", "weil es 日本 ist"]),
-        "confidence_score": rng.choice([None, 0.1, 0.2, 0.3, 0.7, math.nan, math.inf]),
+        "confidence_score": rng.choice([None, 0.1, 0.2, 0.3, 0.7, 85.0, -0.1, math.nan, math.inf]),
         "alternatives_considered": rng.choice([None, "null", "[]", '["a", "b", 3]', '{"a": 1}', '"x"']),
         "created_at": rng.choice([None, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)]),
     }
@@ -255,10 +255,14 @@ class Oracle:
             row[name] = finite(run[column])
             if row[name] is None and run[column] is not None:
                 self.refuse("agent_performance", run, "not a number")
+            elif row[name] is not None and row[name] < 0:
+                row[name] = None
+                self.refuse("agent_performance", run, "number out of bounds")
         for each in own:
-            if each["confidence_score"] is not None and not math.isfinite(each["confidence_score"]):
-                self.refuse("agent_decisions", each, "not a number")
-        confidences = [each["confidence_score"] for each in own if finite(each["confidence_score"]) is not None]
+            if each["confidence_score"] is not None and not 0 <= each["confidence_score"] <= 1:
+                self.refuse("agent_decisions", each, "number out of bounds")
+        given = [each["confidence_score"] for each in own if each["confidence_score"] is not None]
+        confidences = [confidence for confidence in given if 0 <= confidence <= 1]
         lists = [document(each["alternatives_considered"]) for each in own]
         row |= {
             "decision_count": float(len(own)),

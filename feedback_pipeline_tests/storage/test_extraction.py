@@ -251,7 +251,7 @@ def test_ids_and_numbers_of_other_types(empty_database: Database, store: Feature
     assert ledger(empty_database) == {
         ("review_feedback", "r", "unknown decision"),
         ("agent_performance", "p", "not a number"),
-        ("agent_decisions", "10", "not a number"),
+        ("agent_decisions", "10", "number out of bounds"),
     }
 
 
