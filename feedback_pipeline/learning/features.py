@@ -75,6 +75,10 @@ TEXT_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATUR
 OUTPUT_KEYS: Final[tuple[str, ...]] = ("agent_name", "execution_id", "content_id", "agent_type", "retry_count")
 """The columns of the feature table that are not features."""
 
+LARGEST_NUMBER: Final = 1e100
+"""A number beyond this, on either side of 0, is no measurement, whatever it is called, and is refused: its square
+and sums of squares would leave what a float64 holds."""
+
 _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 _CUSTOM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _ASPECT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,63}")

@@ -11,20 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES, TEXT_FEATURES, valid_range
+from feedback_pipeline.storage.custom_features import custom_columns
 from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
-from feedback_pipeline.storage.ledger import Reason
+from feedback_pipeline.storage.ledger import DETAIL_LIMIT, Reason
 from feedback_pipeline.storage.named_numbers import NamedNumbers, split_named_numbers, usable_custom_features, usable_scores
-from feedback_pipeline.storage.refusals import Refusals, finite_or_null, inside_or_null, where
+from feedback_pipeline.storage.refusals import Refusals, usable_numbers, where
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-MAX_CUSTOM_FEATURES: Final = 200
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_US: Final = 86_400_000_000
 _DECISIONS: Final = pa.array(["approve", "reject", "request_changes"])
 _CATEGORY_LENGTH: Final = 64
 _LONGEST_NAME: Final = 100  # what the published tables hold
+_NO_AGENT: Final = r"^\s*\*?\s*$|[[:cntrl:]]"
 _LINE_BREAK: Final = "[\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029]"
 _RUN_NUMBERS: Final = ("duration_ms", "input_tokens", "output_tokens", "cost")
 
@@ -48,10 +49,17 @@ class DayTables:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs with their features: `table` has the columns of FEATURE_TABLE without content_id, `custom` the rest."""
+    """Outputs with their features.
+
+    Attributes:
+        table: Columns of FEATURE_TABLE without content_id.
+        custom: The agents' own features.
+        nameless: Executions with a run that is no output for want of a usable agent name.
+    """
 
     table: pa.Table
     custom: NamedNumbers
+    nameless: pa.Array
 
 
 def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusals) -> Outputs:
@@ -62,24 +70,19 @@ def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusa
         texts: Text features, arrays aligned with the rows; empty = not read, all missing.
         refusals: Receives what cannot be used.
     """
-    unusable = pc.or_(pc.equal(rows["agent_name"], "*"), pc.greater(pc.utf8_length(rows["agent_name"]), _LONGEST_NAME))
-    unnamed = pc.fill_null(unusable, True)
-    refusals.add("agent_performance", rows["performance_id"].filter(unnamed), Reason.UNUSABLE_NAME, "agent_name")
-    named = pc.invert(unnamed)
+    named = _usable_agent_names(rows["agent_name"])
+    nameless = rows.filter(pc.invert(named)).combine_chunks()
+    refusals.add("agent_performance", nameless["performance_id"], Reason.UNUSABLE_NAME, "agent_name")
     kept = named.to_numpy()
     rows = rows.filter(named).combine_chunks()
     ids = rows["performance_id"].combine_chunks()
     columns = {
-        name: rows[name]
-        for name in ("agent_name", "execution_id", "agent_type", "retry_count", *NUMERIC_FEATURES)
-        if name in rows.column_names
+        name: rows[name] for name in ("agent_name", "execution_id", "retry_count", *NUMERIC_FEATURES) if name in rows.column_names
     }
-    for name in _RUN_NUMBERS:
-        values, bad = finite_or_null(rows[name])
-        refusals.add("agent_performance", ids.take(where(bad)), Reason.NOT_A_NUMBER, name)
-        columns[name], outside = inside_or_null(values, *valid_range(name))
-        refusals.add("agent_performance", ids.take(where(outside)), Reason.NUMBER_OUT_OF_BOUNDS, name)
     columns["agent_type"] = pc.utf8_slice_codeunits(rows["agent_type"], 0, _LONGEST_NAME)
+    for name in _RUN_NUMBERS:
+        concerned = ("agent_performance", ids, name)
+        columns[name] = usable_numbers(rows[name], valid_range(name), concerned, refusals, Reason.NUMBER_OUT_OF_BOUNDS)
     for name in TEXT_FEATURES:
         values = texts[name][kept] if texts else np.full(len(ids), np.nan)
         columns[name] = pa.array(values, mask=np.isnan(values))
@@ -87,7 +90,7 @@ def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusa
         columns[name] = _short_text(rows[name])
     names = [field.name for field in FEATURE_TABLE if field.name != "content_id"]
     custom = usable_custom_features(split_named_numbers(rows["custom_names"], rows["custom_values"]), ids, refusals)
-    return Outputs(pa.table({name: columns[name] for name in names}), custom)
+    return Outputs(pa.table({name: columns[name] for name in names}), custom, nameless["execution_id"].combine_chunks())
 
 
 def usable_reviews(rows: pa.Table, bounds: Mapping[str, tuple[float, float]], refusals: Refusals) -> pa.Table:
@@ -113,7 +116,13 @@ def usable_reviews(rows: pa.Table, bounds: Mapping[str, tuple[float, float]], re
     aspects, values = scores.lists(len(ids))
     columns = {name: rows[name] for name in rows.column_names} | {"aspects": aspects, "scores": values}
     columns["decision"] = _known_decisions(rows["decision"].combine_chunks(), ids, refusals)
-    columns["feedback_confidence"] = _shares(rows["feedback_confidence"], ids, refusals)
+    columns["feedback_confidence"] = usable_numbers(
+        rows["feedback_confidence"],
+        (0.0, 1.0),
+        ("review_feedback", ids, "feedback_confidence"),
+        refusals,
+        Reason.CONFIDENCE_OUT_OF_BOUNDS,
+    )
     return pa.table({name: columns[name] for name in HUMAN_FEEDBACK.names if name != "agent_name"})
 
 
@@ -124,7 +133,8 @@ def assemble_days(all_reviews: pa.Table, reviews: pa.Table, outputs: Outputs, re
         all_reviews: Every review read (feedback_id, reviewed_at).
         reviews: The usable ones, from `usable_reviews`.
         outputs: The outputs of their executions.
-        refusals: Receives reviews whose execution has no output.
+        refusals: Receives reviews whose execution has no output (but not where the run has been refused for its name), and
+            features that are too many.
 
     Returns:
         The tables of every day that has a review in the database.
@@ -132,7 +142,9 @@ def assemble_days(all_reviews: pa.Table, reviews: pa.Table, outputs: Outputs, re
     review, output = _matches(reviews["execution_id"], outputs.table["execution_id"])
     matched = np.zeros(reviews.num_rows, dtype=bool)
     matched[review] = True
-    refusals.add("review_feedback", reviews["feedback_id"].take(where(~matched)), Reason.NO_SUCCESSFUL_EXECUTION, "workflow_id")
+    nameless = pc.is_in(reviews["execution_id"], value_set=outputs.nameless).to_numpy()
+    failed = reviews["feedback_id"].take(where(~matched & ~nameless))
+    refusals.add("review_feedback", failed, Reason.NO_SUCCESSFUL_EXECUTION, "workflow_id")
     days, counts = np.unique(_days(all_reviews["reviewed_at"]), return_counts=True)
     own_day = _days(reviews["reviewed_at"])
     used = np.bincount(np.searchsorted(days, own_day[matched]), minlength=len(days))
@@ -140,15 +152,15 @@ def assemble_days(all_reviews: pa.Table, reviews: pa.Table, outputs: Outputs, re
     review, output = review[order], output[order]
     bounds = np.searchsorted(own_day[review], np.append(days, days[-1:] + 1))
     result = {}
-    for index, day in enumerate(days):
+    for index, number in enumerate(days):
+        day = _EPOCH + timedelta(days=int(number))
         part = slice(bounds[index], bounds[index + 1])
         feedback = reviews.take(pa.array(review[part]))
         feedback = feedback.add_column(0, "agent_name", outputs.table["agent_name"].take(pa.array(output[part])))
-        features = _feature_table(outputs, output[part], feedback["content_id"])
+        features, rows = _feature_table(outputs, output[part], feedback["content_id"])
+        features = _with_custom(features, outputs.custom, rows, day, refusals)
         read_reviews = int(counts[index])
-        result[_EPOCH + timedelta(days=int(day))] = DayTables(
-            feedback.select(HUMAN_FEEDBACK.names), features, read_reviews, read_reviews - int(used[index])
-        )
+        result[day] = DayTables(feedback.select(HUMAN_FEEDBACK.names), features, read_reviews, read_reviews - int(used[index]))
     return result
 
 
@@ -167,8 +179,8 @@ def _matches(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[Ints, Ints]
     return position, order[np.repeat(begin[wanted[rows]], repeats) + within]
 
 
-def _feature_table(outputs: Outputs, output: Ints, content_id: pa.ChunkedArray) -> pa.Table:
-    """The rows of the distinct outputs among `output`, with the smallest content id of each and the day's custom features."""
+def _feature_table(outputs: Outputs, output: Ints, content_id: pa.ChunkedArray) -> tuple[pa.Table, Ints]:
+    """The rows of the distinct outputs among `output`, with the smallest content id of each; also their positions."""
     distinct, place = np.unique(output, return_inverse=True)
     encoded = pc.dictionary_encode(content_id.combine_chunks())
     by_rank = pc.array_sort_indices(encoded.dictionary).to_numpy()
@@ -177,33 +189,28 @@ def _feature_table(outputs: Outputs, output: Ints, content_id: pa.ChunkedArray) 
     smallest = np.full(len(distinct), len(by_rank), dtype=np.int64)
     np.minimum.at(smallest, place, rank[encoded.indices.to_numpy()])
     table = outputs.table.take(pa.array(distinct))
-    table = table.add_column(2, "content_id", encoded.dictionary.take(pa.array(by_rank[smallest])))
-    for name, values in _custom_columns(outputs.custom, distinct).items():
-        table = table.append_column(name, pa.array(values, mask=np.isnan(values)))
-    return table
+    return table.add_column(2, "content_id", encoded.dictionary.take(pa.array(by_rank[smallest]))), distinct
 
 
-def _custom_columns(custom: NamedNumbers, rows: Ints) -> dict[str, Floats]:
-    """Columns of the custom features that some of the rows have; the most frequent ones where there are too many."""
-    place = np.searchsorted(rows, custom.row)
-    mine = (
-        custom.keep((place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == custom.row))
-        if len(rows)
-        else custom.keep(custom.row < 0)
-    )
-    frequency = np.bincount(mine.code, minlength=len(mine.names))
-    present = sorted(np.flatnonzero(frequency), key=lambda code: (-frequency[code], mine.names[code]))[:MAX_CUSTOM_FEATURES]
-    columns = {}
-    for code in sorted(present, key=lambda code: mine.names[code]):
-        entries = mine.code == code
-        columns[mine.names[code]] = np.full(len(rows), np.nan)
-        columns[mine.names[code]][np.searchsorted(rows, mine.row[entries])] = mine.value[entries]
-    return columns
+def _with_custom(table: pa.Table, custom: NamedNumbers, rows: Ints, day: date, refusals: Refusals) -> pa.Table:
+    """Append the custom features of a day's outputs; an agent that has too many is refused the rarest."""
+    agents = pc.dictionary_encode(table["agent_name"].combine_chunks())
+    spread = custom_columns(custom, rows, agents.indices.to_numpy().astype(np.int64))
+    if spread.cut:
+        found = [f"{agents.dictionary[code]} on {day.isoformat()}" for code in spread.cut]
+        names = [", ".join(cut)[:DETAIL_LIMIT] for cut in spread.cut.values()]
+        refusals.add("agent_performance", pa.array(found), Reason.TOO_MANY_FEATURES, pa.array(names))
+    return pa.table({name: table[name] for name in table.column_names} | spread.columns)
 
 
 def _days(moments: pa.ChunkedArray) -> Ints:
     days: Ints = pc.cast(moments, pa.int64()).to_numpy() // _DAY_US
     return days
+
+
+def _usable_agent_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    usable = pc.and_(pc.less_equal(pc.utf8_length(names), _LONGEST_NAME), pc.invert(pc.match_substring_regex(names, _NO_AGENT)))
+    return pc.fill_null(usable, False)
 
 
 def _short_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -220,11 +227,3 @@ def _known_decisions(decisions: pa.Array, ids: pa.Array, refusals: Refusals) -> 
     unknown = pc.and_(pc.invert(known), pc.is_valid(decisions))
     refusals.add("review_feedback", ids.filter(unknown), Reason.UNKNOWN_DECISION, "decision")
     return pc.if_else(known, decisions, pa.scalar(None, pa.string()))
-
-
-def _shares(values: pa.ChunkedArray, ids: pa.Array, refusals: Refusals) -> pa.Array:
-    numbers, bad = finite_or_null(values)
-    refusals.add("review_feedback", ids.take(where(bad)), Reason.NOT_A_NUMBER, "feedback_confidence")
-    outside = pc.fill_null(pc.or_(pc.less(numbers, 0.0), pc.greater(numbers, 1.0)), False)
-    refusals.add("review_feedback", ids.filter(outside), Reason.CONFIDENCE_OUT_OF_BOUNDS, "feedback_confidence")
-    return pc.if_else(outside, pa.scalar(None, pa.float64()), numbers)

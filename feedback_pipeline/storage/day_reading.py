@@ -17,7 +17,7 @@ from feedback_pipeline.storage.copying import copy_blocks, copy_table
 from feedback_pipeline.storage.database import Connection
 from feedback_pipeline.storage.day_assembly import DayTables, assemble_days, usable_outputs, usable_reviews
 from feedback_pipeline.storage.day_ranges import moment
-from feedback_pipeline.storage.extraction_sql import OUTPUTS, REVIEWS, TEXTS, ExtractionQueries
+from feedback_pipeline.storage.extraction_sql import OUTPUTS, REVIEWS, TEXTS, ExtractionQueries, unusable_confidences
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
 from feedback_pipeline.storage.source_columns import source_columns
@@ -73,14 +73,13 @@ class DayReader:
 
     def _refuse_confidences(self, runs: pa.Table) -> None:
         concerned = runs["performance_id"].filter(pc.greater(pc.fill_null(runs["unusable_confidences"], 0), 0)).to_pylist()
-        if concerned:
-            found = self._conn.execute(
-                "SELECT id::text FROM agent_decisions "
-                "WHERE performance_id::text = ANY(%s) AND NOT confidence_score BETWEEN 0 AND 1",
-                [concerned],
-            )
-            ids = pa.array([row[0] for row in found], pa.string())
-            self.refusals.add("agent_decisions", ids, Reason.NUMBER_OUT_OF_BOUNDS, "confidence_score")
+        if not concerned:
+            return
+        query = unusable_confidences(self._columns, concerned)
+        found = copy_table(self._conn, query, pa.schema([("id", pa.string()), ("finite", pa.bool_())]))
+        for finite, reason in ((True, Reason.NUMBER_OUT_OF_BOUNDS), (False, Reason.NOT_A_FINITE_NUMBER)):
+            ids = found["id"].filter(pc.equal(found["finite"], finite))
+            self.refusals.add("agent_decisions", ids, reason, "confidence_score")
 
 
 def _documents(column: pa.ChunkedArray) -> Documents:

@@ -13,42 +13,21 @@ from typing import Final
 from psycopg.sql import SQL
 
 from feedback_pipeline.settings import Settings
-from feedback_pipeline.storage.changes import all_changes, days_with_reviews, settled_changes, touched_days, unread_days
+from feedback_pipeline.storage.changes import Ids, all_changes, days_with_reviews, settled_changes, touched_days, unread_days
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.day_assembly import DayTables
 from feedback_pipeline.storage.day_ranges import moment
 from feedback_pipeline.storage.day_reading import DayReader
 from feedback_pipeline.storage.feature_store import FeatureStore
-from feedback_pipeline.storage.ledger import Reason, record
-from feedback_pipeline.storage.refusals import Refusals
+from feedback_pipeline.storage.ledger_settling import settle, settled_entries
 
-EXTRACTION_VERSION: Final = 1
+EXTRACTION_VERSION: Final = 2
 """To be raised whenever the same rows of the database would be stored differently."""
 
 GROUP_REVIEWS: Final = 100_000
 _ADVISORY_KEY: Final = 0x_FEED_E87A
 _POLL_S: Final = 0.1
 _WRITERS: Final = 4
-# What is found on rows as they are stored; other reasons may stand for a row that a load refused.
-_SETTLED_REASONS: Final = (
-    *(Reason.DANGLING_KEY, Reason.NO_SUCCESSFUL_EXECUTION, Reason.NOT_A_NUMBER),
-    *(Reason.SCORES_NOT_AN_OBJECT, Reason.SCORE_OUT_OF_BOUNDS, Reason.UNUSABLE_NAME),
-)
-
-_NUMBER_REASONS: Final = (Reason.NOT_A_NUMBER, Reason.NUMBER_OUT_OF_BOUNDS, Reason.UNUSABLE_NAME)
-_READ_AGAIN: Final = (
-    "l.last_seen < now() AND l.reason = ANY(%(reasons)s) AND EXISTS (SELECT FROM content_review_workflows w "
-    "JOIN review_feedback r ON r.workflow_id::text = w.id::text "
-    "WHERE w.workflow_execution_id::text = p.execution_id::text AND feedback_utc_day(r.reviewed_at) = ANY(%(days)s))"
-)
-_SETTLE_RUNS: Final = SQL(
-    "DELETE FROM rejected_feedback l USING agent_performance p "
-    "WHERE l.source = 'agent_performance' AND l.row_id = p.id::text AND {}"
-).format(SQL(_READ_AGAIN))
-_SETTLE_DECISIONS: Final = SQL(
-    "DELETE FROM rejected_feedback l USING agent_decisions d, agent_performance p "
-    "WHERE l.source = 'agent_decisions' AND l.row_id = d.id::text AND d.performance_id::text = p.id::text AND {}"
-).format(SQL(_READ_AGAIN))
 
 
 @dataclass(frozen=True)
@@ -129,36 +108,65 @@ def extract(
     version = extraction_version(settings, text=with_texts)
     with _one_extraction(database):
         with database.snapshot() as conn, database.snapshot(conn) as beside:
-            last = today or _today(conn)
-            stored, consumed = store.days(), store.read_consumed()[0]
-            present = days_with_reviews(conn, settings.first_day, last)
-            unread = unread_days(present, stored, version, settings.first_day, last)
-            wanted = {day for day in days if settings.first_day <= day <= last}
-            kept = {day for day in stored if settings.first_day <= day <= last and day not in unread}
-            todo = (wanted & unread) | touched_days(conn, consumed, wanted & kept)
-            for day in stored:
-                if not settings.first_day <= day <= last:
-                    store.remove_day(day)
+            plan = _planned(conn, store, settings, version, set(days), today or _today(conn))
             reader = DayReader(conn, beside, settings.score_bounds, with_texts=with_texts)
             job = _Job(conn, reader, store, version)
-            job.run(sorted(todo & present), len(todo), progress)
-            for day in todo - present:
+            job.run(sorted(plan.todo & plan.present), len(plan.todo), progress)
+            for day in plan.outside | plan.todo - plan.present:
                 store.remove_day(day)
             reader.refuse_before(settings.first_day)
-            if unread <= todo and not touched_days(conn, consumed, kept - wanted):
-                settled = all_changes(conn, consumed)
-            else:
-                settled = settled_changes(conn, consumed, todo, kept)
-        _settle_ledger(database, reader.refusals, job.days, settings.first_day)
-        store.write_consumed(settled)
+            changes = plan.settled_changes(conn)
+            entries = settled_entries(conn, job.days, plan.kept - plan.todo, settings.first_day)
+        settle(database, reader.refusals, entries)
+        store.write_consumed(changes)
     return ExtractionReport(
-        days=tuple(sorted(todo & present)),
-        removed=tuple(sorted(todo - present)),
-        unchanged=tuple(sorted(wanted - todo)),
+        days=tuple(sorted(plan.todo & plan.present)),
+        removed=tuple(sorted(plan.todo - plan.present)),
+        unchanged=tuple(sorted(plan.wanted - plan.todo)),
         reviews=job.reviews,
         rejected=reader.refusals.by_reason(),
-        consumed=len(settled),
+        consumed=len(changes),
     )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one extraction reads, as of its snapshot.
+
+    Attributes:
+        wanted: Days asked for, from the first day up to today.
+        present: Days with reviews.
+        kept: Days of the store that are stale only if a change touches them.
+        outside: Days of the store that do not count any more.
+        unread: Days that are stale whatever changed.
+        todo: Days to bring up to date.
+        consumed: Ids of the changes that the store already holds.
+    """
+
+    wanted: set[date]
+    present: set[date]
+    kept: set[date]
+    outside: set[date]
+    unread: set[date]
+    todo: set[date]
+    consumed: Ids
+
+    def settled_changes(self, conn: Connection) -> Ids:
+        """Ids of the changes that are settled once the days have been read."""
+        if self.unread <= self.todo and not touched_days(conn, self.consumed, self.kept - self.wanted):
+            return all_changes(conn, self.consumed)
+        return settled_changes(conn, self.consumed, self.todo, self.kept)
+
+
+def _planned(conn: Connection, store: FeatureStore, settings: Settings, version: str, days: set[date], last: date) -> _Plan:
+    stored, consumed = store.days(), store.read_consumed()[0]
+    present = days_with_reviews(conn, settings.first_day, last)
+    unread = unread_days(present, stored, version, settings.first_day, last)
+    wanted = {day for day in days if settings.first_day <= day <= last}
+    counted = {day for day in stored if settings.first_day <= day <= last}
+    kept = counted - unread
+    todo = (wanted & unread) | touched_days(conn, consumed, wanted & kept)
+    return _Plan(wanted, present, kept, set(stored) - counted, unread, todo, consumed)
 
 
 class _Job:
@@ -218,23 +226,3 @@ def _today(conn: Connection) -> date:
     row = conn.execute("SELECT feedback_utc_day(now())").fetchone()
     day: date = row[0] if row else date.min
     return day
-
-
-def _settle_ledger(database: Database, refusals: Refusals, days: list[date], first_day: date) -> None:
-    """Enter what was refused; an entry of a row that has been read again without being refused leaves the ledger."""
-    with database.connect() as conn:
-        record(conn, refusals.table())
-        conn.execute(
-            "DELETE FROM rejected_feedback l USING review_feedback r "
-            "WHERE l.source = 'review_feedback' AND l.row_id = r.id::text AND l.last_seen < now() "
-            "AND (l.reason = ANY(%(reasons)s) AND feedback_utc_day(r.reviewed_at) = ANY(%(days)s) "
-            "OR l.reason = %(early)s AND r.reviewed_at >= %(first)s::timestamp AT TIME ZONE 'UTC')",
-            {
-                "reasons": [str(reason) for reason in _SETTLED_REASONS],
-                "days": days,
-                "early": str(Reason.BEFORE_FIRST_DAY),
-                "first": first_day,
-            },
-        )
-        for settle in (_SETTLE_RUNS, _SETTLE_DECISIONS):
-            conn.execute(settle, {"reasons": [str(reason) for reason in _NUMBER_REASONS], "days": days})

@@ -12,12 +12,11 @@ from typing import Final
 import pyarrow as pa
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
-from feedback_pipeline.learning.features import CATEGORIES
+from feedback_pipeline.learning.features import CATEGORIES, valid_range
 from feedback_pipeline.storage.day_ranges import within
 from feedback_pipeline.storage.source_columns import SourceColumns
 
 SEPARATOR: Final = "\x1f"
-# Beyond this a sum of float8 could overflow, which Postgres makes an error.
 _TEXT_LIMIT: Final = 65  # one more than a category may have
 
 REVIEWS: Final = pa.schema(
@@ -202,6 +201,7 @@ class ExtractionQueries:
 
     def _decisions(self) -> Composable:
         c = self.columns
+        low, high = valid_range("confidence_score")
         documents = [c.json("d", _DECISION, name) for name in ("input_data", "output_data")]
         labels = SQL(", ").join(
             SQL("coalesce(nullif({0} -> {2}, 'null'), nullif({1} -> {2}, 'null')) AS {3}").format(
@@ -214,17 +214,19 @@ class ExtractionQueries:
             for name in CATEGORIES
         )
         return SQL(
-            "SELECT count(*) AS decision_count, "
-            "sum(confidence) FILTER (WHERE {usable}) / nullif(count(*) FILTER (WHERE {usable}), 0) AS confidence_score, "
-            "min(confidence) FILTER (WHERE {usable}) AS min_confidence, "
-            "count(*) FILTER (WHERE NOT {usable}) AS unusable_confidences, "
+            # Equal numbers have exactly their own mean: the sum of three times .7 is not three times .7.
+            "SELECT count(*) AS decision_count, CASE WHEN min(usable) = max(usable) THEN min(usable) "
+            "ELSE sum(usable) / nullif(count(usable), 0) END AS confidence_score, min(usable) AS min_confidence, "
+            "count(confidence) - count(usable) AS unusable_confidences, "
             "sum(alternatives)::float8 / nullif(count(alternatives), 0) AS alternatives_count, "
             "sum(reasoning)::float8 / nullif(count(reasoning), 0) AS reasoning_length, {chosen} FROM ("
-            "SELECT {confidence} AS confidence, char_length({reasoning}) AS reasoning, "
+            "SELECT {confidence} AS confidence, CASE WHEN {confidence} BETWEEN {low} AND {high} THEN {confidence} END AS usable, "
+            "char_length({reasoning}) AS reasoning, "
             "CASE WHEN jsonb_typeof({alternatives}) = 'array' THEN jsonb_array_length({alternatives}) END AS alternatives, "
             "{labels} FROM agent_decisions d WHERE {own} ORDER BY {oldest}) AS decisions"
         ).format(
-            usable=SQL("confidence BETWEEN 0 AND 1"),
+            low=Literal(low),
+            high=Literal(high),
             chosen=chosen,
             confidence=c.number("d", _DECISION, "confidence_score"),
             reasoning=c.text("d", _DECISION, "reasoning"),
@@ -237,3 +239,21 @@ class ExtractionQueries:
     def _own_decisions(self) -> Composable:
         same = self.columns.type_of(_DECISION, "performance_id") == self.columns.type_of(_RUN, "id")
         return SQL("d.performance_id = p.key" if same else "d.performance_id::text = p.id")
+
+
+def unusable_confidences(columns: SourceColumns, runs: Sequence[str]) -> Composable:
+    """Decisions of some runs whose confidence is no share: id, and whether it is a finite number."""
+    low, high = valid_range("confidence_score")
+    return SQL(
+        "SELECT {id}, {text} NOT IN ('NaN', 'Infinity', '-Infinity') FROM agent_decisions d "
+        "WHERE {run} = ANY({runs}::{key}[]) AND NOT {confidence} BETWEEN {low} AND {high}"
+    ).format(
+        id=columns.text("d", _DECISION, "id"),
+        text=columns.text("d", _DECISION, "confidence_score"),
+        run=columns.raw("d", _DECISION, "performance_id"),
+        runs=Literal(list(runs)),
+        key=columns.key(_DECISION, "performance_id"),
+        confidence=columns.number("d", _DECISION, "confidence_score"),
+        low=Literal(low),
+        high=Literal(high),
+    )

@@ -18,7 +18,7 @@ from feedback_pipeline.storage.interchange_checks import check, check_scores
 from feedback_pipeline.storage.interchange_files import find_files
 from feedback_pipeline.storage.interchange_report import LoadReport, TableReport
 from feedback_pipeline.storage.interchange_staging import Progress, Staged, clear, prepare, stage
-from feedback_pipeline.storage.interchange_tables import SOURCE_TABLES, SourceTable, read_target
+from feedback_pipeline.storage.interchange_tables import INTERCHANGE_TABLES, SourceTable, read_target
 from feedback_pipeline.storage.ledger import LOAD_REASONS, settle
 
 
@@ -39,7 +39,7 @@ def load_folder(database: Database, folder: Path | str, settings: Settings, prog
         StoreError: the database refuses the rows for a reason no check foresaw; nothing was loaded.
         StoreUnavailable: the database cannot be reached, or was lost on the way; nothing was loaded.
     """
-    files = find_files(Path(folder), [table.name for table in SOURCE_TABLES])
+    files = find_files(Path(folder), [table.name for table in INTERCHANGE_TABLES])
     with database.connect() as conn:
         try:
             prepare(conn)
@@ -47,7 +47,7 @@ def load_folder(database: Database, folder: Path | str, settings: Settings, prog
             conn.execute("SELECT pg_advisory_xact_lock(hashtext('feedback_pipeline load'))")
             tables = [
                 _load_file(conn, table, files[table.name], settings.score_bounds, progress)
-                for table in SOURCE_TABLES
+                for table in INTERCHANGE_TABLES
                 if table.name in files
             ]
             clear(conn)

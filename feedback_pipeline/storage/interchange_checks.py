@@ -112,7 +112,7 @@ def _rules(staged: Staged) -> Iterator[Rule]:
         if column.length is not None and column.kind is Kind.TEXT:
             yield SQL("char_length({}) > {}").format(value, Literal(column.length)), Reason.TEXT_TOO_LONG, name
         if name == "agent_name":
-            yield SQL("(btrim({value}) = '*' OR {value} ~ '[[:cntrl:]]')").format(value=value), Reason.UNUSABLE_NAME, name
+            yield SQL("(btrim({value}) = '*' OR {value} ~ '[[:cntrl:]]')").format(value=value), Reason.UNUSABLE_AGENT_NAME, name
         if name == "decision":
             yield SQL("{} <> ALL({})").format(value, Literal(list(DECISIONS))), Reason.UNKNOWN_DECISION, name
         if column.kind in (Kind.NUMBER, Kind.INTEGER):

@@ -52,7 +52,7 @@ class SourceTable:
 
 
 # Parents first: a row that refers to a refused row is refused as well.
-SOURCE_TABLES = (
+INTERCHANGE_TABLES = (
     SourceTable("agent_performance", "executions", ("id", "agent_name", "execution_id")),
     SourceTable(
         "agent_decisions",

@@ -1,11 +1,11 @@
 """The ledger of refused input: which row (or score) could not be used and why. Table `rejected_feedback`.
 
-An entry is (source, row id, reason): seen again it keeps `first_seen` and moves `last_seen`; once the row is fine it leaves.
+An entry is (source, row id, reason): seen again it keeps `first_seen` and moves `last_seen`; a row that is fine when it is
+read again leaves. A load and an extraction each take back what they can find themselves, see `ledger_settling`.
 Details name a field or an aspect, never what the row says.
 """
 
 import io
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
@@ -33,6 +33,7 @@ class Reason(StrEnum):
     MISSING_KEY = "missing key"
     MISSING_VALUE = "missing value"
     NOT_A_BOOLEAN = "not a boolean"
+    NOT_A_FINITE_NUMBER = "not a finite number"
     NOT_A_NUMBER = "not a number"
     NOT_A_TIMESTAMP = "not a timestamp"
     NOT_A_UUID = "not a uuid"
@@ -45,41 +46,26 @@ class Reason(StrEnum):
     SCORES_NOT_AN_OBJECT = "scores not an object"
     TEXT_TOO_LONG = "text too long"
     TEXT_OVER_1_MB = "text over 1 MB"
+    TOO_MANY_FEATURES = "too many features"
     UNKNOWN_DECISION = "unknown decision"
     UNKNOWN_STAGE = "unknown stage"
     UNKNOWN_VALUE = "unknown value"
+    UNUSABLE_AGENT_NAME = "unusable agent name"
     UNUSABLE_NAME = "unusable name"
     WRONG_TYPE = "wrong type"
 
 
-# Found when the days are read, not by looking at a row alone.
-EXTRACTION_REASONS = (Reason.BEFORE_FIRST_DAY, Reason.NO_SUCCESSFUL_EXECUTION)
+# What only an extraction finds, on rows that are stored: such an entry is void once its row is gone.
+EXTRACTION_REASONS = (
+    *(Reason.BEFORE_FIRST_DAY, Reason.NO_SUCCESSFUL_EXECUTION, Reason.NOT_A_FINITE_NUMBER),
+    *(Reason.NUMBER_OUT_OF_BOUNDS, Reason.TOO_MANY_FEATURES, Reason.UNUSABLE_NAME),
+)
+# What both find: the entry may stand for a row that a load refused, and that therefore never was stored.
+SHARED_REASONS = (
+    *(Reason.CONFIDENCE_OUT_OF_BOUNDS, Reason.DANGLING_KEY, Reason.NOT_A_NUMBER),
+    *(Reason.SCORE_OUT_OF_BOUNDS, Reason.SCORES_NOT_AN_OBJECT, Reason.UNKNOWN_DECISION),
+)
 LOAD_REASONS = tuple(reason for reason in Reason if reason not in EXTRACTION_REASONS)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """One refused row, or one refused score of a row that is otherwise used.
-
-    Attributes:
-        source: the source table.
-        row_id: the row's id; where it has none, a place such as "review_feedback.csv row 17".
-        reason: why.
-        detail: the field or aspect concerned, None when the whole row is meant.
-    """
-
-    source: str
-    row_id: str
-    reason: Reason
-    detail: str | None = None
-
-
-def as_table(rejections: "Iterable[Rejection]") -> "pa.Table":
-    """The rejections as a table with the text columns source, row_id, reason, detail."""
-    import pyarrow as pa
-
-    schema = pa.schema([(name, pa.string()) for name in ("source", "row_id", "reason", "detail")])
-    return pa.Table.from_pylist([asdict(rejection) for rejection in rejections], schema=schema)
 
 
 def record(conn: Connection[Any], rejections: "pa.Table") -> int:

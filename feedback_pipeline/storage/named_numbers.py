@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedback_pipeline.learning.features import is_aspect_name, is_custom_feature_name
+from feedback_pipeline.learning.features import LARGEST_NUMBER, is_aspect_name, is_custom_feature_name
 from feedback_pipeline.storage.extraction_sql import SEPARATOR
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
@@ -64,29 +64,26 @@ def usable_scores(
 ) -> NamedNumbers:
     """Keep the scores with a usable aspect name that are numbers within the bounds of their aspect; the others are refused."""
     named = _named(scores, ids, is_aspect_name, "review_feedback", refusals)
-    numbers = _numbers(named, ids, "review_feedback", refusals)
+    numbers = _kept(named, ~np.isnan(named.value), ids, "review_feedback", Reason.NOT_A_NUMBER, refusals)
     limits = np.array([bounds.get(name, bounds["*"]) for name in numbers.names], dtype=float).reshape(-1, 2)[numbers.code]
     inside = (numbers.value >= limits[:, 0]) & (numbers.value <= limits[:, 1])
-    outside = numbers.keep(~inside)
-    refusals.add("review_feedback", ids.take(pa.array(outside.row)), Reason.SCORE_OUT_OF_BOUNDS, outside.labels())
-    return numbers.keep(inside)
+    return _kept(numbers, inside, ids, "review_feedback", Reason.SCORE_OUT_OF_BOUNDS, refusals)
 
 
 def usable_custom_features(features: NamedNumbers, ids: pa.Array, refusals: Refusals) -> NamedNumbers:
-    """Keep the custom features with a usable name and a finite number; the others are refused."""
+    """Keep the custom features with a usable name and a number that is not too large; the others are refused."""
     named = _named(features, ids, is_custom_feature_name, "agent_performance", refusals)
-    return _numbers(named, ids, "agent_performance", refusals)
+    usable = np.abs(named.value) <= LARGEST_NUMBER
+    return _kept(named, usable, ids, "agent_performance", Reason.NUMBER_OUT_OF_BOUNDS, refusals)
 
 
 def _named(entries: NamedNumbers, ids: pa.Array, usable: Callable[[str], bool], source: str, refusals: Refusals) -> NamedNumbers:
     good = np.array([usable(name) for name in entries.names], dtype=bool)[entries.code]
+    return _kept(entries, good, ids, source, Reason.UNUSABLE_NAME, refusals)
+
+
+def _kept(entries: NamedNumbers, good: Flags, ids: pa.Array, source: str, reason: Reason, refusals: Refusals) -> NamedNumbers:
+    """Keep the good entries and refuse the others, each under its name."""
     bad = entries.keep(~good)
-    refusals.add(source, ids.take(pa.array(bad.row)), Reason.UNUSABLE_NAME, bad.labels())
+    refusals.add(source, ids.take(pa.array(bad.row)), reason, bad.labels())
     return entries.keep(good)
-
-
-def _numbers(entries: NamedNumbers, ids: pa.Array, source: str, refusals: Refusals) -> NamedNumbers:
-    finite = np.isfinite(entries.value)
-    bad = entries.keep(~finite)
-    refusals.add(source, ids.take(pa.array(bad.row)), Reason.NOT_A_NUMBER, bad.labels())
-    return entries.keep(finite)

@@ -7,8 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feedback_pipeline.learning.features import LARGEST_NUMBER
 from feedback_pipeline.storage.ledger import Reason
 
+Concerned = tuple[str, pa.Array, str]
 _SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("source", "row_id", "reason", "detail")])
 
 
@@ -42,16 +44,23 @@ def where(mask: npt.NDArray[np.bool_]) -> pa.Array:
     return pa.array(np.flatnonzero(mask))
 
 
-def inside_or_null(values: pa.Array, low: float, high: float) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Replace numbers outside low..high by null; also return where they stood."""
-    outside = pc.fill_null(pc.or_(pc.less(values, low), pc.greater(values, high)), False)
-    flags: npt.NDArray[np.bool_] = outside.to_numpy(zero_copy_only=False)
-    return pc.if_else(outside, pa.scalar(None, pa.float64()), values), flags
+def usable_numbers(
+    values: pa.ChunkedArray | pa.Array, limits: tuple[float, float], concerned: Concerned, refusals: Refusals, outside: Reason
+) -> pa.Array:
+    """Replace by null what is not finite or outside the limits, and refuse it.
 
-
-def finite_or_null(values: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Replace NaN and infinity by null; also return where they stood."""
+    Args:
+        values: Numbers (N,), null = missing.
+        limits: The least and the greatest value that is used; none is used that is larger than LARGEST_NUMBER in size.
+        concerned: Source table, ids of its rows (N,) and the name under which the numbers are refused.
+        refusals: Receives what cannot be used.
+        outside: Reason for finite numbers outside the limits.
+    """
     flat = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    bad = pc.fill_null(pc.invert(pc.is_finite(flat)), False)
-    flags: npt.NDArray[np.bool_] = bad.to_numpy(zero_copy_only=False)
-    return pc.if_else(bad, pa.scalar(None, pa.float64()), flat), flags
+    source, ids, name = concerned
+    infinite = pc.fill_null(pc.invert(pc.is_finite(flat)), False)
+    low, high = max(limits[0], -LARGEST_NUMBER), min(limits[1], LARGEST_NUMBER)
+    beyond = pc.fill_null(pc.or_(pc.less(flat, low), pc.greater(flat, high)), False)
+    refusals.add(source, ids.filter(infinite), Reason.NOT_A_FINITE_NUMBER, name)
+    refusals.add(source, ids.filter(pc.and_not(beyond, infinite)), outside, name)
+    return pc.if_else(pc.or_(infinite, beyond), pa.scalar(None, pa.float64()), flat)

@@ -3,8 +3,8 @@
 from psycopg import sql
 
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.source_columns import SOURCE_TABLES
 
-SOURCE_TABLES = ("agent_performance", "agent_decisions", "content_review_workflows", "review_feedback")
 # Beyond this many rows counting costs more than the figure is worth.
 COUNTED_UP_TO = 500_000
 

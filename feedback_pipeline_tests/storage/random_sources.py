@@ -24,7 +24,7 @@ Sources = dict[str, list[Row]]
 TODAY, FIRST_DAY = date(2026, 2, 10), date(2026, 2, 1)
 BOUNDS = {"*": (0.0, 10.0), "strict": (0.0, 5.0)}
 JSON_COLUMNS = ("metadata", "input_data", "output_data", "alternatives_considered", "feedback_categories", "quality_scores")
-NUMBERS = [None, 0.0, -3.5, 1.5, 2.5, math.nan, math.inf, -math.inf, 5e-324, 1e308]
+NUMBERS = [None, 0.0, -3.5, 1.5, 2.5, math.nan, math.inf, -math.inf, 5e-324, 1e100, 1e101, 1e308]
 DOCUMENTS = [
     None, "null", "[]", "{}", '"text"', "7",
     '{"content": "# Title\\n\\nOne two. Three, SEO!", "tone": "warm"}', '{"content": null}',
@@ -35,6 +35,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 METADATA = [
     "{}", "[]", '{"features": {"emoji": 3, "ratio": 0.25, "note": "x", "word_count": 5, "bad name": 1, "none": null}}',
+    '{"features": {"huge": -1e101, "large": -1e100}}',
     '{"features": {"emoji": 1e400, "tiny": 1e-400}, "tone": "fallback"}', '{"features": [1, 2]}',
     '{"channel": "mail", "features": 7}',
     '{"features": {"a\\u001fb": 1, "": 2, "ok": -4}}',
@@ -138,7 +139,7 @@ def document(text: str | None) -> Any:
 
 
 def mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return math.fsum(values) / len(values) if values else None
 
 
 def finite(value: float | None) -> float | None:
@@ -218,7 +219,7 @@ class Oracle:
                 continue
             if not is_aspect_name(name):
                 self.refuse("review_feedback", row, "unusable name")
-            elif not is_number(score) or not math.isfinite(score):
+            elif not is_number(score):
                 self.refuse("review_feedback", row, "not a number")
             elif not low <= score <= high:
                 self.refuse("review_feedback", row, "score out of bounds")
@@ -254,13 +255,14 @@ class Oracle:
         }.items():
             row[name] = finite(run[column])
             if row[name] is None and run[column] is not None:
-                self.refuse("agent_performance", run, "not a number")
-            elif row[name] is not None and row[name] < 0:
+                self.refuse("agent_performance", run, "not a finite number")
+            elif row[name] is not None and not 0 <= row[name] <= 1e100:
                 row[name] = None
                 self.refuse("agent_performance", run, "number out of bounds")
         for each in own:
             if each["confidence_score"] is not None and not 0 <= each["confidence_score"] <= 1:
-                self.refuse("agent_decisions", each, "number out of bounds")
+                reason = "number out of bounds" if math.isfinite(each["confidence_score"]) else "not a finite number"
+                self.refuse("agent_decisions", each, reason)
         given = [each["confidence_score"] for each in own if each["confidence_score"] is not None]
         confidences = [confidence for confidence in given if 0 <= confidence <= 1]
         lists = [document(each["alternatives_considered"]) for each in own]
@@ -308,8 +310,8 @@ class Oracle:
                 continue
             if not is_custom_feature_name(name):
                 self.refuse("agent_performance", run, "unusable name")
-            elif not math.isfinite(value):
-                self.refuse("agent_performance", run, "not a number")
+            elif abs(value) > 1e100:
+                self.refuse("agent_performance", run, "number out of bounds")
             else:
                 row[name] = float(value)
         return row

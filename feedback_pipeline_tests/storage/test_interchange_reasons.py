@@ -47,7 +47,7 @@ REFUSED: list[tuple[str, str, str | None, str]] = [
     ("review_feedback", "comments", "y" * 1_100_000, "text over 1 MB"),
     ("review_feedback", "reviewer_id", "r" * 256, "text too long"),
     ("review_feedback", "comments", "a\x00b", "NUL character"),
-    ("agent_performance", "agent_name", "*", "unusable name"),
+    ("agent_performance", "agent_name", "*", "unusable agent name"),
     ("agent_performance", "agent_name", " ", "missing key"),
     ("agent_performance", "input_tokens", "12.5", "not a whole number"),
     ("agent_performance", "input_tokens", "99999999999999999999", "not a whole number"),
@@ -84,7 +84,7 @@ def test_a_review_of_a_refused_execution_is_dangling(database: Database, tmp_pat
     rows = sound_rows()
     rows["agent_performance"][0]["agent_name"] = "*"
     report = load_folder(database, write_folder(tmp_path, rows), SETTINGS)
-    assert report.rejected == {"dangling key": 4, "unusable name": 1}
+    assert report.rejected == {"dangling key": 4, "unusable agent name": 1}
     assert report.loaded == 5
 
 
