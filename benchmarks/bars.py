@@ -11,7 +11,8 @@ import argparse
 import numpy as np
 
 from feedback_pipeline.learning.adjustment import adjust
-from feedback_pipeline.learning.findings import FLEET, find
+from feedback_pipeline.learning.features import FLEET
+from feedback_pipeline.learning.findings import find
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.truth import true_correlations
 from feedback_pipeline.simulation.world import simulate

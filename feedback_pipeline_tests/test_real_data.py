@@ -13,7 +13,7 @@ import pytest
 from feedback_pipeline import learning_pass
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.correlations import correlate
-from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import output_means
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.interchange import load_folder

@@ -14,7 +14,7 @@ from feedback_pipeline.commands.rendering import print_highlights
 from feedback_pipeline.commands.serving import free_port, serve, single_server
 from feedback_pipeline.commands.worlds import write_simulated_world
 from feedback_pipeline.environment import prepared, settings_from_environment
-from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.storage.database import Database

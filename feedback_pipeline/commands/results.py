@@ -25,7 +25,7 @@ def findings(agent: str | None, fleet: bool, unpublished: bool, as_json: bool) -
         raise click.UsageError("name an agent, or give --fleet")
     from feedback_pipeline.commands.rendering import print_findings
     from feedback_pipeline.environment import readable_database, settings_from_environment
-    from feedback_pipeline.learning.findings import FLEET
+    from feedback_pipeline.learning.features import FLEET
     from feedback_pipeline.storage.reading import read_findings
 
     with readable_database(settings_from_environment()) as database:

@@ -16,9 +16,9 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from feedback_pipeline.learning.adjustment import Adjustment
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Ints, Panel
 
-FLEET = "*"
 DECISION = "decision"
 ORDINAL_CODES = {"reject": 0.0, "request_changes": 1.0, "approve": 2.0}
 

@@ -83,6 +83,8 @@ _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 _CUSTOM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _ASPECT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,63}")
 OVERALL: Final = "overall"
+FLEET: Final = "*"
+"""Stands for all outputs of all agents where an agent's name is expected; no agent may be called so."""
 
 
 def label(name: str) -> str:

@@ -7,12 +7,12 @@ import pandas as pd
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.correlations import MAX_R, MIN_REVIEWERS, MIN_TESTED, Correlations, correlate
 from feedback_pipeline.learning.curves import ApprovalThresholds, FeatureRanges, approval_thresholds, feature_ranges
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.pooling import confidence, pool, q_values, shrink
 from feedback_pipeline.learning.sentences import SCOPE_GENERAL, SCOPE_ONE, SCOPE_THESE, SCOPE_UNKNOWN, sentence
 from feedback_pipeline.learning.subject import Subject
 
-FLEET = "*"
 MIN_PUBLISHED = 20  # outputs
 MAX_Q = 0.10
 MIN_EFFECT = 0.10

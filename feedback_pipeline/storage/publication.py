@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.types.json import Jsonb
 
-from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.storage.bulk import copy_rows, nullable, stable_id, stage
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.publication_rows import Publication

@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from feedback_pipeline.errors import UserError
-from feedback_pipeline.learning.findings import FLEET
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.storage.changes import pending_counts
 from feedback_pipeline.storage.database import Connection, Database
 

@@ -12,7 +12,6 @@ from feedback_pipeline.learning.adjustment import adjust
 from feedback_pipeline.learning.agreement import (
     ALL_EQUAL,
     DECISION,
-    FLEET,
     NO_OVERLAP,
     NO_REVIEWS,
     ORDINAL_CODES,
@@ -24,6 +23,7 @@ from feedback_pipeline.learning.agreement import (
     ordinal_sums,
     reviewer_ratings,
 )
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import Panel, build_panel
 from feedback_pipeline.learning.severity import estimate_severity
 

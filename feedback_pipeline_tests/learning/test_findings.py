@@ -6,7 +6,8 @@ import pytest
 
 from feedback_pipeline.learning import correlations
 from feedback_pipeline.learning.correlations import Design
-from feedback_pipeline.learning.findings import FLEET, find, find_what_can_be_found
+from feedback_pipeline.learning.features import FLEET
+from feedback_pipeline.learning.findings import find, find_what_can_be_found
 from feedback_pipeline.learning.panel import output_means
 from feedback_pipeline.learning.sentences import sentence
 from feedback_pipeline.learning.subject import Subject
