@@ -104,7 +104,7 @@ def ours(database: Database, store: FeatureStore, settings: Settings) -> tuple[C
     with database.connect() as connection:
         days = pending_days(connection, store, settings, today=TODAY)
     clock.run("read", lambda: extract(database, store, settings, days, today=TODAY, with_texts=False))
-    clock.run("features", lambda: learning_pass.estimate_preferences(database, store, settings, now=NOW))
+    clock.run("features", lambda: learning_pass.learn_preference_models(database, store, settings, now=NOW))
     pure = _time_correlations(store, settings)
     clock.run("correlations", lambda: learning_pass.correlate(store, settings, only=FEATURES))
     clock.run("publish", lambda: learning_pass.publish(database, store, settings, dagster_run_id=None, now=NOW))
@@ -190,7 +190,7 @@ def million(server: EmbeddedPostgres, root: Path) -> None:
         share = clock.seconds["one day"] / (clock.total / len(days))
         print(f" 1000000 one day took {share:.2f} times its share of the whole")
         rest = Clock()
-        rest.run("severity", lambda: learning_pass.estimate_preferences(database, store, settings, now=NOW))
+        rest.run("severity", lambda: learning_pass.learn_preference_models(database, store, settings, now=NOW))
         rest.run("correlations", lambda: learning_pass.correlate(store, settings))
         rest.run("publish", lambda: learning_pass.publish(database, store, settings, dagster_run_id=None, now=NOW))
         for stage in rest.seconds:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from feedback_pipeline.commands import data, learning, results, services
+from feedback_pipeline.commands import data, learning, results, reviewers, services
 from feedback_pipeline.commands.failures import one_line
 
 
@@ -44,6 +44,8 @@ for command in (
     data.simulate,
     learning.learn,
     results.findings,
+    reviewers.reviewers,
+    reviewers.agreement,
     results.status,
     services.up,
     services.run,

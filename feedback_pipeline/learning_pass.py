@@ -17,6 +17,8 @@ from feedback_pipeline.learning.agents import agent_states, review_sample, sever
 from feedback_pipeline.learning.features import numeric_columns
 from feedback_pipeline.learning.findings import find_what_can_be_found
 from feedback_pipeline.learning.panel import Panel, build_panel
+from feedback_pipeline.learning.preference_documents import MODEL_DOCUMENTS
+from feedback_pipeline.learning.reviewer_results import REVIEWER_FRAMES, learn_reviewers
 from feedback_pipeline.learning.subject import Subject
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
@@ -53,12 +55,12 @@ class Window:
 
 
 @dataclass(frozen=True)
-class SeverityOutcome:
-    """Result of `estimate_preferences`: one row per reviewer and aspect in `severities`."""
+class PreferenceOutcome:
+    """Result of `learn_preference_models`: the artifact's frames by name."""
 
     learning_run_id: str
     facts: dict[str, Any]
-    severities: pd.DataFrame = field(repr=False)
+    frames: dict[str, pd.DataFrame] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ def learning_window(store: FeatureStore, lookback_days: int | None, today: date)
     return Window(None if lookback_days is None else last - timedelta(days=lookback_days - 1), last, lookback_days)
 
 
-def estimate_preferences(database: Database, store: FeatureStore, settings: Settings, *, now: datetime) -> SeverityOutcome:
-    """Mint a learning run: estimate the severity of every reviewer over the window and adjust the scores.
+def learn_preference_models(database: Database, store: FeatureStore, settings: Settings, *, now: datetime) -> PreferenceOutcome:
+    """Mint a learning run: severities over the window, adjusted scores, and what is known of every reviewer.
 
     Writes the artifact `preference_models`: frame `reviews` (deduplicated, with columns score:<aspect> and adjusted:<aspect>, one
-    row per output, reviewer and stage) and frame `severities`.
+    row per output, reviewer and stage), frame `severities`, and the frames of `reviewer_results.ReviewerResults`.
 
     Raises:
-        LearningError: a severity did not converge, or a reviewed output has no features.
+        LearningError: a reviewed output has no features.
     """
     with database.connect() as connection:
         lookback = read_installation(connection).lookback_days
@@ -113,7 +115,7 @@ def estimate_preferences(database: Database, store: FeatureStore, settings: Sett
     window = learning_window(store, lookback, now.astimezone(UTC).date())
     panel = _read_panel(store, window)
     adjustment = adjust(panel, settings.score_bounds)
-    severities = severity_frame(panel, adjustment)
+    learned = learn_reviewers(panel, adjustment, settings.score_bounds, settings.seed)
     scores = {f"score:{name}": adjustment.raw[:, k] for k, name in enumerate(adjustment.aspects)}
     adjusted = {f"adjusted:{name}": adjustment.adjusted[:, k] for k, name in enumerate(adjustment.aspects)}
     reviews = pd.concat([panel.reviews[_REVIEW_COLUMNS], pd.DataFrame(scores | adjusted)], axis=1)
@@ -135,17 +137,28 @@ def estimate_preferences(database: Database, store: FeatureStore, settings: Sett
             name: {"method": severity.method, "reason": severity.reason}
             for name, severity in zip(adjustment.aspects, adjustment.severities, strict=True)
         },
+        "severity_failures": dict(adjustment.failures),
+        "preference_failures": learned.failures,
+        "accuracy": learned.accuracy,
+        "baseline": learned.baseline,
+        "n_test": learned.n_test,
         "consumed_tokens": tokens,
     }
-    frames = {"reviews": reviews, "severities": severities, "consumed": pd.DataFrame({"id": consumed})}
+    frames = {
+        "reviews": reviews,
+        "severities": severity_frame(panel, adjustment),
+        "consumed": pd.DataFrame({"id": consumed}),
+        **learned.results.frames(),
+    }
+    frames["models"] = _documents_as_text(frames["models"], MODEL_DOCUMENTS)
     store.write_result(learning_run_id, PREFERENCE_MODELS, frames, facts)
-    return SeverityOutcome(learning_run_id, facts, severities)
+    return PreferenceOutcome(learning_run_id, facts, frames)
 
 
 def _days_digest(store: FeatureStore, window: Window) -> str:
     """Changes whenever a day of the window does: its files are named by their content."""
     days = {
-        str(day): [manifest["human_feedback"]["file"], manifest["feature_table"]["file"]]
+        str(day): [manifest[name]["file"] for name in ("human_feedback", "feature_table", "decision_points") if name in manifest]
         for day, manifest in store.days().items()
         if window.last is not None and day <= window.last and (window.first is None or day >= window.first)
     }
@@ -185,7 +198,8 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
         "features": list(subject.features),
         "aspects": list(panel.aspects),
     }
-    frames = {"findings": _documents_as_text(findings), "agents": _documents_as_text(agents), "evidence": evidence}
+    findings_text = _documents_as_text(findings, ("feature_range", "feedback_impact"))
+    frames = {"findings": findings_text, "agents": _documents_as_text(agents, ("parts",)), "evidence": evidence}
     store.write_result(learning_run_id, QUALITY_CORRELATIONS, frames, outcome)
     return CorrelationOutcome(learning_run_id, outcome, findings)
 
@@ -211,10 +225,9 @@ def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
     return learning_run_id, build_panel(reviews[_REVIEW_COLUMNS], adjusted, aspects, features.to_pandas()), facts
 
 
-def _documents_as_text(frame: pd.DataFrame) -> pd.DataFrame:
+def _documents_as_text(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Columns of JSON documents as text: Parquet would give every row the keys of all."""
-    documents = [name for name in ("parts", "feature_range", "feedback_impact") if name in frame]
-    text = {name: [None if value is None else json.dumps(value, sort_keys=True) for value in frame[name]] for name in documents}
+    text = {name: [None if value is None else json.dumps(value, sort_keys=True) for value in frame[name]] for name in names}
     return frame.assign(**{name: pd.Series(values, dtype="str") for name, values in text.items()})
 
 
@@ -258,6 +271,7 @@ def publish(
         agents=[AgentState.of(row) for row in results["agents"].to_dict("records")],
         findings=results["findings"],
         evidence=results["evidence"],
+        reviewers={name: inputs[name] for name in REVIEWER_FRAMES},
         consumed=inputs["consumed"]["id"].to_numpy(dtype=np.int64),
     )
     counts = publish_run(database, publication)

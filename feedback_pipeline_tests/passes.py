@@ -16,15 +16,23 @@ from feedback_pipeline.storage.installation import set_lookback
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _ticks = itertools.count()
 # What a run adds to the numbers: who it was and when.
-_RUN_COLUMNS = {"learning_run_id", "last_calculated", "computed_at", "updated_at", "created_at"}
+_RUN_COLUMNS = {"learning_run_id", "last_calculated", "last_updated", "computed_at", "updated_at", "created_at"}
 _TABLES = {
     "feedback_quality_correlations": "agent_name, agent_output_feature, human_feedback_aspect",
     "agent_learning_patterns": "agent_name, pattern_type, pattern_description",
     "agent_learning_state": "agent_name",
+    "human_preference_models": "reviewer_id",
+    "reviewer_agreement": "agent_name, aspect",
+    "reviewer_components": "reviewer_id",
+    "reviewer_bridges": "component",
+    "reviewer_severity_months": "reviewer_id, month",
 }
+# A version counts the changes that were learned: a database that saw fewer of them has fewer versions of the same model.
+_OF_A_VERSION = {"human_preference_models": {"id", "model_version"}}
 # Rows kept for agents and patterns that are no longer there.
 _LIVE = {
     "agent_learning_patterns": " WHERE superseded_by_run IS NULL",
+    "human_preference_models": " WHERE superseded_by_run IS NULL",
     "agent_learning_state": " WHERE reason IS DISTINCT FROM 'no reviews in the window'",
 }
 
@@ -62,7 +70,7 @@ class Pass:
 
     def reduce(self) -> learning_pass.PublishedRun:
         now = NOW + timedelta(seconds=next(_ticks))
-        learning_pass.estimate_preferences(self.database, self.store, self.settings, now=now)
+        learning_pass.learn_preference_models(self.database, self.store, self.settings, now=now)
         learning_pass.correlate(self.store, self.settings)
         return learning_pass.publish(self.database, self.store, self.settings, dagster_run_id=None, now=now)
 
@@ -80,7 +88,7 @@ class Pass:
                     for (name,) in connection.execute(
                         "SELECT column_name FROM information_schema.columns WHERE table_name = %s ORDER BY 1", (table,)
                     )
-                    if name not in _RUN_COLUMNS
+                    if name not in _RUN_COLUMNS | _OF_A_VERSION.get(table, set())
                 ]
                 live = _LIVE.get(table, "")
                 rows[table] = connection.execute(

@@ -15,11 +15,15 @@ import pytest
 from psycopg import sql
 
 from feedback_pipeline.cli import main
+from feedback_pipeline.simulation.spec import WorldSpec
+from feedback_pipeline.simulation.world import simulate
+from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
+from feedback_pipeline_tests.passes import Pass
 
 COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
-COMMANDS = ("demo", "migrate", "load", "simulate", "learn", "findings", "status", "up", "run")
+COMMANDS = ("demo", "migrate", "load", "simulate", "learn", "findings", "reviewers", "agreement", "status", "up", "run")
 FINDING = {
     *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),
     *("n_contents", "n_reviewers", "scope", "method", "published", "reason"),
@@ -159,7 +163,10 @@ def test_a_bug_keeps_its_traceback(say: Callable[..., Said], monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet"), ("reviewers",), ("agreement",)],
+)
 def test_a_database_that_is_not_migrated_is_named(
     say: Callable[..., Said], empty_database: Database, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -226,6 +233,38 @@ def test_from_nothing_to_findings(run: Run, tmp_path: Path) -> None:
 
     assert "No day has changed" in _good(run("learn", "--lookback", "10"))
     assert _json(run("status", "--json"))["last_run"]["window"]["lookback_days"] == 10
+
+
+@pytest.mark.slow
+def test_reviewers_and_agreement(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
+    def call(*arguments: str) -> Said:
+        return say(*arguments, FEEDBACK_DATABASE_URL=database.url, FEEDBACK_HOME=str(tmp_path))
+
+    for arguments in ("reviewers",), ("reviewers", "ann"), ("agreement", "--json"):
+        said = call(*arguments)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+        assert "feedback-pipeline learn --all" in said.err
+    write_world(database, simulate(WorldSpec(agents=2, executions=60, reviewers=6, seed=4, days=10)))
+    Pass.at(database, tmp_path).learn()
+
+    listed = json.loads(call("reviewers", "--json").out)
+    assert len(listed) == 6
+    strictest = listed[0]["reviewer_id"]
+    assert json.loads(call("reviewers", strictest, "--json").out) == listed[:1]
+    assert f"{strictest} gives" in call("reviewers").out
+    page = call("reviewers", strictest)
+    assert (page.status, page.err) == (0, "")
+    assert "approves half of the outputs at" in page.out
+    for arguments, known in (("reviewers", "nobody"), "feedback-pipeline reviewers"), (("agreement", "nobody"), "drafter"):
+        said = call(*arguments)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+        assert known in said.err
+
+    documents = [json.loads(call("agreement", *agent, "--json").out) for agent in ((), ("drafter",))]
+    assert [document["agent_name"] for document in documents] == ["*", "drafter"]
+    assert {row["aspect"] for row in documents[0]["aspects"]} > {"overall", "decision"}
+    assert "Agreement over all agents" in call("agreement").out
+    assert "Agreement on drafter" in call("agreement", "drafter").out
 
 
 @pytest.mark.slow

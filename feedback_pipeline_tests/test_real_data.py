@@ -18,6 +18,7 @@ from feedback_pipeline.learning.panel import output_means
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.interchange import load_folder
 from feedback_pipeline.storage.reading import read_findings, read_status
+from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 from feedback_pipeline_tests.passes import Pass
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,48 @@ def test_wmt_null_columns_yield_no_data(wmt: Real) -> None:
         assert (by_feature[feature]["reason"], by_feature[feature]["r"]) == ("no data", None)
     assert by_feature["word_count"]["published"]
     assert by_feature["word_count"]["r"] < -0.15
+
+
+def test_summeval_reviewers_as_they_are_read(summeval: Real) -> None:
+    found = read_reviewers(summeval[0].database)
+    assert [row["reviewer_id"] for row in found] == ["rater-1", "rater-2", "rater-3"]
+    for row, expected in zip(found, (-0.367, 0.031, 0.335), strict=True):
+        severity = row["severity"]
+        assert np.mean(list(severity["aspects"].values())) == pytest.approx(expected, abs=0.05)
+        assert severity["comparable"]
+        assert all(0 < se < 0.1 for se in severity["se"].values())
+        assert row["n_reviews"] == 416
+        # Decisions of this set follow from the scores: approve from 4, so the standard is known.
+        assert row["quality_standards"]["overall"]["s50"] == pytest.approx(4.0, abs=0.2)
+        # Nobody recorded a tone or a structure.
+        assert row["content_preferences"]["preferred_tone"] is None
+        assert row["content_preferences"]["reasons"]["preferred_tone"] == "the outputs do not differ in tone"
+
+
+def test_summeval_alpha_of_every_aspect_equals_the_truth(summeval: Real) -> None:
+    installation, truth = summeval
+    document = read_agreement(installation.database)
+    found = {row["aspect"]: row for row in document["aspects"]}
+    for aspect, expected in truth["aspects"].items():
+        row = found[aspect]
+        assert row["alpha"] == pytest.approx(expected["alpha_interval"], abs=1e-3)
+        assert row["ci_low"] < row["alpha"] < row["ci_high"]
+        assert row["alpha_adjusted"] > row["alpha"]
+        assert (row["n_outputs"], row["n_reviewers"], row["reason"]) == (416, 3, None)
+    assert found["overall"]["alpha"] == pytest.approx(truth["severity"]["overall_alpha_interval"], abs=1e-3)
+    assert document["components"] == [["rater-1", "rater-2", "rater-3"]]
+    assert document["bridges"] == []
+
+
+def test_wmt_agreement_is_undefined_and_the_reviewers_are_apart(wmt: Real) -> None:
+    document = read_agreement(wmt[0].database)
+    assert {row["aspect"]: row["reason"] for row in document["aspects"]} == dict.fromkeys(
+        ("mqm", "overall", "decision"), "undefined: no output has two reviewers"
+    )
+    assert all(row["alpha"] is None and row["n_outputs"] == 0 for row in document["aspects"])
+    assert [len(component) for component in document["components"]] == [1, 1, 1, 1]
+    assert len(document["bridges"]) == 3
+    assert not any(row["severity"]["comparable"] for row in read_reviewers(wmt[0].database))
 
 
 def test_status_and_errors_of_the_readers(summeval: Real) -> None:

@@ -2,9 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from feedback_pipeline.commands import results
 from feedback_pipeline.settings import Settings
+from feedback_pipeline.simulation.spec import WorldSpec
+from feedback_pipeline.simulation.world import simulate
+from feedback_pipeline.simulation.writing import write_world
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
+from feedback_pipeline_tests.passes import Pass
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,10 +36,28 @@ def test_descriptions_are_those_of_the_settings() -> None:
         assert field.description.replace("<home>", "FEEDBACK_HOME") in row
 
 
+def section_of(heading: str) -> str:
+    """What stands under a heading, up to the next one of its level."""
+    return (ROOT / "docs/reference.md").read_text().split(f"## {heading}")[1].split("\n## ")[0]
+
+
 def keys_of(heading: str) -> list[str]:
-    """First column of the tables under a heading, up to the next one of its level."""
-    section = (ROOT / "docs/reference.md").read_text().split(f"## {heading}")[1].split("\n## ")[0]
-    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    """First column of the tables under a heading."""
+    return re.findall(r"^\| `(\w+)` \|", section_of(heading), re.MULTILINE)
+
+
+def tables_of(heading: str) -> list[dict[str, str]]:
+    """Each table under a heading, as {key: meaning}."""
+    return [
+        dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)) for table in section_of(heading).split("| key |")[1:]
+    ]
+
+
+def named(meaning: str) -> set[str]:
+    """The keys in the first braces of a meaning."""
+    found = re.search(r"\{([\w, ]+)\}", meaning)
+    assert found, meaning
+    return set(found.group(1).split(", "))
 
 
 def test_json_of_findings_is_documented_key_by_key() -> None:
@@ -43,3 +70,44 @@ def test_json_of_status_is_documented_key_by_key() -> None:
     assert keys_of("`feedback-pipeline status --json`") == ["agents", "last_run", "champion"]
     for key in results._AGENT:
         assert f"`{key}`" in text
+
+
+@pytest.fixture
+def two_groups(database: Database, tmp_path: Path) -> Database:
+    """What was learned of reviewers of whom one has shared no output with the others."""
+    write_world(database, simulate(WorldSpec(agents=2, executions=60, reviewers=6, seed=1, days=10)))
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE review_feedback SET reviewer_id = 'loner' WHERE id = (SELECT min(f.id::text)::uuid FROM review_feedback f"
+            " WHERE (SELECT count(*) FROM review_feedback o WHERE o.workflow_id = f.workflow_id) = 1)"
+        )
+    Pass.at(database, tmp_path).learn()
+    return database
+
+
+@pytest.mark.slow
+def test_json_of_reviewers_and_of_agreement_is_documented_key_by_key(two_groups: Database) -> None:
+    found = read_reviewers(two_groups)
+    reviewer, severity, content, style, standard = tables_of("`feedback-pipeline reviewers [REVIEWER] --json`")
+    for one in found:
+        assert list(one) == list(reviewer)
+        assert list(one["severity"]) == list(severity)
+        assert set(one["content_preferences"]) == set(content)
+        assert set(one["style_preferences"]) == set(style)
+        assert {frozenset(each) for each in one["quality_standards"].values()} == {frozenset(standard)}
+        assert set(one["severity"]["drift"]) == named(severity["drift"])
+        assert {frozenset(month) for month in one["severity"]["months"]} == {frozenset(named(severity["months"]))}
+    assert_shown({frozenset(one["content_preferences"]["content_length"] or {}) for one in found}, content["content_length"])
+    slopes = (slope for one in found for slope in one["style_preferences"]["slopes"].values())
+    assert_shown({frozenset(slope) for slope in slopes}, style["slopes"].replace("{feature: ", ""))
+
+    answer = read_agreement(two_groups)
+    agreement, aspect = tables_of("`feedback-pipeline agreement [AGENT] --json`")
+    assert list(answer) == list(agreement)
+    assert {tuple(row) for row in answer["aspects"]} == {tuple(aspect)}
+    assert_shown({frozenset(bridge) for bridge in answer["bridges"]}, agreement["bridges"])
+
+
+def assert_shown(documents: set[frozenset[Any]], meaning: str) -> None:
+    """At least one of the documents that may be empty is not, and it has the keys of the meaning."""
+    assert documents - {frozenset()} == {frozenset(named(meaning))}

@@ -53,7 +53,12 @@ _COLUMNS: Final = (
 
 def console() -> Console:
     """Standard output; without a terminal as wide as the tables are."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return Console(highlight=False, soft_wrap=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def printable(text: object) -> str:
+    """Text of the user's own, harmless to a terminal: what is not printable stands as its escape."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
 def print_findings(document: Document) -> None:
@@ -61,8 +66,8 @@ def print_findings(document: Document) -> None:
     out, findings = console(), document["findings"]
     name = "all agents together" if document["agent_name"] == "*" else document["agent_name"]
     out.print(
-        f"[bold]{escape(name)}[/]: {document['n_contents']:,} reviewed outputs, {document['n_reviewers']:,} reviewers, "
-        f"{_window(document['window'])}"
+        f"[bold]{escape(printable(name))}[/]: {document['n_contents']:,} reviewed outputs, "
+        f"{document['n_reviewers']:,} reviewers, {_window(document['window'])}"
     )
     if not findings:
         out.print(f"No finding is published. {_why_nothing(document)}")
@@ -77,7 +82,7 @@ def print_highlights(document: Document, count: int) -> None:
     """The strongest findings in words."""
     out, findings = console(), document["findings"]
     name = "All agents together" if document["agent_name"] == "*" else document["agent_name"]
-    out.print(f"\n[bold]{escape(name)}[/] ({document['n_contents']:,} outputs, {document['n_reviewers']:,} reviewers)")
+    out.print(f"\n[bold]{escape(printable(name))}[/] ({document['n_contents']:,} outputs, {document['n_reviewers']:,} reviewers)")
     for finding in findings[:count]:
         out.print(Padding(Text(finding["sentence"]), (0, 0, 0, 2), expand=False))
     if not findings:
@@ -124,7 +129,7 @@ def print_status(document: Document) -> None:
     for agent in document["agents"]:
         status, correlations = agent["status"] or "new", agent["parts"].get("correlations", {})
         table.add_row(
-            escape(agent["agent_name"]),
+            escape(printable(agent["agent_name"])),
             Text(status.replace("_", " "), style=_STATUS_STYLE.get(status, "")),
             f"{agent['n_contents']:,}",
             str(correlations.get("published", 0)),

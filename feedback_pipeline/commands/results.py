@@ -1,7 +1,7 @@
 """Commands that show what was learned: findings, status."""
 
 import json
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -33,7 +33,7 @@ def findings(agent: str | None, fleet: bool, unpublished: bool, as_json: bool) -
     if as_json:
         keys = _FLEET_FINDING if fleet else _FINDING
         rows = [{key: finding[key] for key in keys} for finding in document["findings"]]
-        _print_json({key: document[key] for key in _FINDINGS} | {"findings": rows})
+        print_json({key: document[key] for key in _FINDINGS} | {"findings": rows})
     else:
         print_findings(document)
 
@@ -50,10 +50,11 @@ def status(as_json: bool) -> None:
         document = read_status(database)
     if as_json:
         agents = [{key: agent[key] for key in _AGENT} for agent in document["agents"]]
-        _print_json({"agents": agents, "last_run": document["last_run"], "champion": document["champion"]})
+        print_json({"agents": agents, "last_run": document["last_run"], "champion": document["champion"]})
     else:
         print_status(document)
 
 
-def _print_json(document: dict[str, Any]) -> None:
+def print_json(document: object) -> None:
+    """Print what a command returns as JSON; NaN is refused."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,6 +1,7 @@
 """Severity of every aspect of a panel, and the scores with it taken out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,14 @@ class Adjustment:
         aspects: The panel's aspects and, last, `overall` (K + 1,).
         raw: Scores (M, K + 1); adjusted: raw minus the reviewer's severity, nothing else.
         severities: One estimate per aspect.
+        failures: Why the joint model of an aspect failed, by aspect; agent means stand in there.
     """
 
     aspects: tuple[str, ...]
     raw: Floats
     adjusted: Floats
     severities: tuple[Severity, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
@@ -44,11 +47,12 @@ def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
     raw = np.column_stack([panel.scores, overall])
     adjusted = raw.copy()
     known = panel.review_reviewer != UNKNOWN_REVIEWER
-    severities = []
+    aspects = (*panel.aspects, OVERALL)
+    severities, failures = [], {}
     rows, design = known, None
     # On a busy machine the threads of a small matrix inverse wait for each other far longer than one thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        for k in range(raw.shape[1]):
+        for k, aspect in enumerate(aspects):
             scored = known & ~np.isnan(raw[:, k])
             if design is None or not np.array_equal(scored, rows):
                 # Aspects that the same reviews score share their design.
@@ -57,10 +61,11 @@ def adjust(panel: Panel, bounds: dict[str, tuple[float, float]]) -> Adjustment:
                 severity = severity_of(design, raw[rows, k])
             except (LearningError, LinAlgError) as error:
                 # One aspect in trouble keeps its reason and leaves the others as they are.
+                failures[aspect] = str(error)
                 severity = fallback_severity(design, raw[rows, k], reason=str(error))
             adjusted[rows, k] -= severity.value[panel.review_reviewer[rows]]
             severities.append(severity)
-    return Adjustment((*panel.aspects, OVERALL), raw, adjusted, tuple(severities))
+    return Adjustment(aspects, raw, adjusted, tuple(severities), failures)
 
 
 def _design(panel: Panel, rows: npt.NDArray[np.bool_]) -> ReviewDesign:

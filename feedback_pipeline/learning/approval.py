@@ -1,90 +1,31 @@
-"""How good an output must be for a reviewer to approve it: empirical-Bayes logistic models of the decision.
+"""How high an output must score for a reviewer to approve it: one logistic curve, moved sideways for each reviewer.
 
-A logistic model with normal effects per reviewer is fitted by penalised quasi-likelihood: Newton's working responses go
-through the mixed model of scores, all reviewers at once, until nothing moves.
+P(approve) = expit(intercept_r + slope * score) with intercept_r ~ N(population intercept, tau2), by penalised quasi-likelihood
+(Breslow & Clayton 1993): Newton's working responses go through a linear mixed model, all reviewers at once, until nothing moves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from feedback_pipeline.errors import LearningError
-from feedback_pipeline.learning.panel import Floats, Ints
-from feedback_pipeline.learning.reviewer_moments import ReviewerMoments, RowDesign, moments_of
-from feedback_pipeline.learning.reviewers import FIXED, ReviewerModel, fit_reviewer_model
-from feedback_pipeline.learning.reviewers_steps import Variances
+from feedback_pipeline.learning.panel import Floats, Ints, group_sums
 
-_ROUNDS = 60
-_RESTED = 1e-4
-_WEAK_PRIOR = 0.04  # precision of the population effects: standard deviation 5 logits
-_PSEUDO_EFFECTS = 2.0
+ROUNDS = 60
+RESTED = 1e-4
+"""Change of the logits, relative to their mean size, at which a fit has come to rest."""
+WEAK_PRIOR = 0.04
+"""Precision of population effects (sd 5 logits): what separates decisions completely gets no infinite effect."""
+PSEUDO_REVIEWERS = 2.0
 """With a handful of decisions each, quasi-likelihood may find reviewers all alike; a prior worth two reviewers does not."""
-_LEAST_WEIGHT = 1e-8
-_FURTHEST = 15.0  # logits
-_LONGEST_STEP = 4.0
+FURTHEST = 15.0  # logits
+LONGEST_STEP = 4.0  # logits; Newton's step can overshoot far from the end, near it none is this long
+_LEAST_VARIANCE, _MOST_VARIANCE = 1e-9, 1e4  # between reviewers, squared logits
 
 ALL_APPROVED = 1
 NONE_APPROVED = -1
-
-
-@dataclass(frozen=True)
-class LogisticFit:
-    """A logistic mixed model.
-
-    Attributes:
-        model: Effects in logits; its noise is 1, its likelihood that of the last working responses.
-        moments: Weighted sums of the last working responses.
-    """
-
-    model: ReviewerModel
-    moments: ReviewerMoments
-
-
-def fit_logistic(
-    design: RowDesign,
-    approved: Floats,
-    group: Ints,
-    *,
-    personal_group: Ints | None = None,
-    offset: Floats | None = None,
-) -> LogisticFit:
-    """Fit decision ~ X b + W u_r by penalised quasi-likelihood.
-
-    Args:
-        design: M rows.
-        approved: 1 or 0 for each row (M,).
-        group: Prior group of each population column (P,), `reviewers.FIXED` for a weak one (sd 5), which keeps decisions
-            that a column separates completely from driving its effect to infinity.
-        personal_group: Personal columns of one group share their variance (Q,); each has its own when left out.
-        offset: Known part of each row's logit (M,), 0 when left out.
-
-    Raises:
-        LearningError: there is no row, or the effects did not come to rest.
-    """
-    if not len(approved):
-        raise LearningError("the approval model has no decision to learn from; wait for reviews with decisions")
-    share = (approved.sum() + 0.5) / (len(approved) + 1.0)
-    logit = np.full(len(approved), np.log(share / (1.0 - share)))
-    known = np.zeros(len(approved)) if offset is None else offset
-    variances = Variances(1.0, np.full(len(design.personal), 0.1), np.full(int(group.max()) + 1, 0.1))
-    weak = np.diag(np.where(group == FIXED, _WEAK_PRIOR, 0.0))
-    for _ in range(_ROUNDS):
-        p = expit(logit)
-        weight = np.maximum(p * (1.0 - p), _LEAST_WEIGHT)
-        sums = moments_of(design, logit + (approved - p) / weight - known, weight)
-        moments = replace(sums, xx=sums.xx + weak)
-        model = fit_reviewer_model(
-            moments, group, personal_group=personal_group, noise=1.0, start=variances, pseudo_effects=_PSEUDO_EFFECTS
-        )
-        variances = model.variances
-        ahead = np.clip(known + design.linear(model.population, model.effects), -_FURTHEST, _FURTHEST)
-        change = float(np.sqrt(np.mean((ahead - logit) ** 2)))
-        # Newton's step can overshoot far from the end; near it, it is never cut.
-        logit += np.clip(ahead - logit, -_LONGEST_STEP, _LONGEST_STEP)
-        if change < _RESTED * (1.0 + float(np.abs(logit).mean())):
-            return LogisticFit(model, moments)
-    raise LearningError(f"the approval model did not converge in {_ROUNDS} rounds; check for extreme scores or features")
 
 
 @dataclass(frozen=True)
@@ -120,8 +61,7 @@ class ApprovalModel:
     def probability(self, score: Floats, score_variance: Floats | float, reviewer: Ints) -> Floats:
         """P(approve) of each row (M,) when the score is only expected, with a variance that counts the reviewer's noise.
 
-        The logistic curve is averaged over both uncertainties by the probit approximation (MacKay 1992). A reviewer of -1 is
-        new: the population's intercept with its variance.
+        A reviewer of -1 is new: the population's intercept with its variance.
         """
         known = reviewer >= 0
         intercept = np.where(known, self.intercept[reviewer], self.population_intercept)
@@ -131,12 +71,12 @@ class ApprovalModel:
 
 
 def averaged_logistic(logit: Floats, variance: Floats) -> Floats:
-    """E expit(x) for x ~ N(logit, variance), within .02."""
+    """E expit(x) for x ~ N(logit, variance), within .02 (probit approximation, MacKay 1992)."""
     return np.asarray(expit(logit / np.sqrt(1.0 + np.pi * variance / 8.0)), dtype=np.float64)
 
 
 def fit_approval(score: Floats, approved: Floats, reviewer: Ints, n_reviewers: int) -> ApprovalModel:
-    """Fit decision ~ a_r + b * score on the rows with a score, a decision and a known reviewer.
+    """Fit the approval model on the rows with a score, a decision and a known reviewer.
 
     Args:
         score: Scores (M,), finite.
@@ -150,55 +90,126 @@ def fit_approval(score: Floats, approved: Floats, reviewer: Ints, n_reviewers: i
     if not len(score):
         raise LearningError("the approval model has no decision with a score to learn from; wait for more reviews")
     centre, spread = float(score.mean()), float(score.std())
-    varies = spread > 1e-9 * (1.0 + abs(centre))
-    scaled = (score - centre) / spread if varies else np.zeros(len(score))
-    design = RowDesign(
-        np.column_stack([np.ones(len(score)), scaled]), np.arange(len(score)), reviewer, n_reviewers, np.zeros(1, dtype=np.intp)
-    )
-    fit = fit_logistic(design, approved, np.full(2, FIXED))
+    if spread <= 1e-9 * (1.0 + abs(centre)):
+        spread = 0.0
+    fit = _fit((score - centre) / (spread or 1.0) * (spread > 0), approved, reviewer, n_reviewers)
     n = np.bincount(reviewer, minlength=n_reviewers).astype(np.intp)
-    approvals = np.bincount(reviewer, weights=approved, minlength=n_reviewers)
-    censored = np.where(n == 0, 0, np.where(approvals == n, ALL_APPROVED, np.where(approvals == 0, NONE_APPROVED, 0)))
-    return _on_points(fit, centre, spread if varies else 1.0, n, censored.astype(np.intp), _no_standard(fit, approved, varies))
+    approvals = group_sums(reviewer, approved, n_reviewers)
+    # In this order: no decision, nothing but approvals, nothing but refusals.
+    censored = np.select([n == 0, approvals == n, approvals == 0], [0, ALL_APPROVED, NONE_APPROVED], default=0).astype(np.intp)
+    return _in_points(fit, centre, spread or 1.0, n, censored, _no_standard(fit, approved, spread > 0))
 
 
-def _no_standard(fit: LogisticFit, approved: Floats, varies: bool) -> str | None:
+def starting_logit(approved: Floats) -> float:
+    """Logit of the share of approvals, finite also when all or none approve."""
+    return float(np.log((approved.sum() + 0.5) / (len(approved) - approved.sum() + 0.5)))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of the weighted working responses z: w, wx and wz by reviewer, and over all with the weak prior in them."""
+
+    w: Floats
+    wx: Floats
+    wz: Floats
+    xx: Floats
+    xz: Floats
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """On standardised scores: population (2,) = intercept and slope, with covariance; own intercepts (R,) with variance."""
+
+    population: Floats
+    covariance: Floats
+    own: Floats
+    variance: Floats
+    answer: Floats
+    tau2: float
+
+
+def _fit(x: Floats, approved: Floats, reviewer: Ints, n_reviewers: int) -> _Fit:
+    logit = np.full(len(x), starting_logit(approved))
+    for _ in range(ROUNDS):
+        sums = _sums(x, approved, reviewer, n_reviewers, logit)
+        fit = _solve(sums, _own_variance(sums))
+        ahead = np.clip(fit.population[0] + fit.own[reviewer] + fit.population[1] * x, -FURTHEST, FURTHEST)
+        ahead -= logit
+        logit += np.clip(ahead, -LONGEST_STEP, LONGEST_STEP)
+        if np.sqrt(np.mean(ahead**2)) < RESTED * (1.0 + np.abs(logit).mean()):
+            return fit
+    raise LearningError(f"the approval model did not converge in {ROUNDS} rounds; check for extreme scores")
+
+
+def _sums(x: Floats, approved: Floats, reviewer: Ints, n_reviewers: int, logit: Floats) -> _Sums:
+    p = expit(logit)
+    w = p * (1.0 - p)
+    # The working response z = logit + (approved - p) / w, times its weight.
+    wz = w * logit + approved - p
+    wx = w * x
+    own = [group_sums(reviewer, value, n_reviewers) for value in (w, wx, wz)]
+    xx = np.array([[w.sum(), wx.sum()], [wx.sum(), wx @ x]]) + WEAK_PRIOR * np.eye(2)
+    return _Sums(own[0], own[1], own[2], xx, np.array([wz.sum(), wz @ x]))
+
+
+def _solve(sums: _Sums, tau2: float) -> _Fit:
+    """The mixed model z = X b + u_r + e with noise 1/w, for a given variance of u."""
+    variance = tau2 / (1.0 + tau2 * sums.w)
+    # What the population's intercept and slope take, a reviewer's own intercept gives back: d own / d population = -answer.
+    answer = variance[:, None] * np.column_stack([sums.w, sums.wx])
+    covariance = np.asarray(np.linalg.inv(sums.xx - np.column_stack([sums.w, sums.wx]).T @ answer), dtype=np.float64)
+    population = covariance @ (sums.xz - answer.T @ sums.wz)
+    return _Fit(population, covariance, variance * sums.wz - answer @ population, variance, answer, tau2)
+
+
+def _own_variance(sums: _Sums) -> float:
+    """tau2 where it equals the sum of squared effects over the number of effects that the data determine (MacKay 1992)."""
+    if np.count_nonzero(sums.w) == 1:
+        return 0.0  # a single reviewer cannot be told from the population
+
+    def excess(logarithm: float) -> float:
+        tau2 = np.exp(logarithm)
+        determined = (tau2 * sums.w / (1.0 + tau2 * sums.w)).sum()
+        squares = (_solve(sums, tau2).own ** 2).sum()
+        return float(np.log((squares + PSEUDO_REVIEWERS) / (determined + PSEUDO_REVIEWERS)) - logarithm)
+
+    # Near 0 the prior alone keeps the excess positive.
+    least, most = np.log(_LEAST_VARIANCE), np.log(_MOST_VARIANCE)
+    return _MOST_VARIANCE if excess(most) >= 0 else float(np.exp(brentq(excess, least, most, xtol=1e-5)))
+
+
+def _no_standard(fit: _Fit, approved: Floats, varies: bool) -> str | None:
     if approved.all():
         return "every decision is an approval: the standards lie below all scores"
     if not approved.any():
         return "no decision is an approval: the standards lie above all scores"
     if not varies:
         return "the scores do not vary"
-    slope, se = fit.model.population[1], np.sqrt(fit.model.population_covariance[1, 1])
-    return "approval does not rise with this score" if slope < 2.0 * se else None
+    certain = fit.population[1] >= 2.0 * np.sqrt(fit.covariance[1, 1])
+    return None if certain else "approval does not rise with this score"
 
 
-def _on_points(fit: LogisticFit, centre: float, spread: float, n: Ints, censored: Ints, reason: str | None) -> ApprovalModel:
-    model = fit.model
-    base, scaled_slope = model.population
-    own, own_variance = model.effects[:, 0], model.uncertainty[:, 0, 0]
-    # The own effect answers to the population's: what the intercept takes, it gives back.
-    answer = own_variance[:, None] * fit.moments.wx[:, 0]
-    slope, covariance = scaled_slope / spread, model.population_covariance
+def _in_points(fit: _Fit, centre: float, spread: float, n: Ints, censored: Ints, reason: str | None) -> ApprovalModel:
+    base, scaled_slope = fit.population
+    slope = scaled_slope / spread
+    s50 = s80 = se = np.full(len(n), np.nan)
     if reason is None:
-        x50 = -(base + own) / scaled_slope
-        gradient = np.column_stack([np.ones(len(own)), x50]) - answer
-        variance = own_variance + np.einsum("rp,pk,rk->r", gradient, covariance, gradient)
-        s50, se = centre + spread * x50, spread * np.sqrt(variance) / scaled_slope
-    else:
-        s50, se = np.full(len(own), np.nan), np.full(len(own), np.nan)
-    s80 = s50 + np.log(4.0) / slope if reason is None else s50
+        x50 = -(base + fit.own) / scaled_slope
+        gradient = np.column_stack([np.ones(len(n)), x50]) - fit.answer
+        variance = fit.variance + np.einsum("rp,pk,rk->r", gradient, fit.covariance, gradient)
+        s50, se = centre + spread * x50, np.sqrt(variance) / slope
+        s80 = s50 + np.log(4.0) / slope
     return ApprovalModel(
-        base + own - slope * centre,
-        own_variance,
-        float(base - slope * centre),
-        float(model.variances.personal[0]),
-        float(slope),
-        float(np.sqrt(covariance[1, 1]) / spread),
-        s50,
-        s80,
-        se,
-        n,
-        censored,
-        reason,
+        intercept=base + fit.own - slope * centre,
+        intercept_variance=fit.variance,
+        population_intercept=float(base - slope * centre),
+        population_variance=fit.tau2,
+        slope=float(slope),
+        slope_se=float(np.sqrt(fit.covariance[1, 1]) / spread),
+        s50=s50,
+        s80=s80,
+        se=se,
+        n=n,
+        censored=censored,
+        reason=reason,
     )

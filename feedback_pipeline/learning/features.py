@@ -71,6 +71,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
 NUMERIC_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES if feature.kind == "numeric")
 CATEGORIES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES if feature.kind == "category")
 TEXT_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES if feature.source.startswith(_TEXT))
+DECISION_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES if feature.source.startswith(_DECISIONS))
 
 OUTPUT_KEYS: Final[tuple[str, ...]] = ("agent_name", "execution_id", "content_id", "agent_type", "retry_count")
 """The columns of the feature table that are not features."""
@@ -83,6 +84,8 @@ _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 _CUSTOM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _ASPECT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,63}")
 OVERALL: Final = "overall"
+DECISION: Final = "decision"
+"""Stands where an aspect's name is expected for what a review decided: approve, request changes or reject."""
 FLEET: Final = "*"
 """Stands for all outputs of all agents where an agent's name is expected; no agent may be called so."""
 
@@ -112,8 +115,8 @@ def is_custom_feature_name(name: str) -> bool:
 
 
 def is_aspect_name(name: str) -> bool:
-    """Whether a key of the scores can name an aspect; `overall` is refused: it is the mean of the aspects."""
-    return _ASPECT_NAME.fullmatch(name) is not None and name != OVERALL
+    """Whether a key of the scores can name an aspect; `overall`, the mean of the aspects, and `decision` are taken."""
+    return _ASPECT_NAME.fullmatch(name) is not None and name not in (OVERALL, DECISION)
 
 
 def numeric_columns(columns: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The linear algebra of score = agent + output + reviewer + noise: outputs, nested in agents, are absorbed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.panel import Floats, Ints, group_sums
 
 _DENSE_REVIEWERS = 2000
+_LEAST_NOISE = 1e-6
+_TRACE_PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class ReviewDesign:
         """Degrees of freedom left by fixed outputs and reviewers: M - rank."""
         return len(self.row_output) - len(self.per_output) - self.reviewers_seen + self.n_components
 
+    @cached_property
+    def laplacian(self) -> sparse.csr_array:
+        """Matrix of the equations with fixed outputs (R, R): the Laplacian of the graph of reviewers who share outputs."""
+        return _absorbed(self, 1.0 / self.per_output)
+
     @property
     def comparable(self) -> npt.NDArray[np.bool_]:
         """Members of a component that holds most reviewers; nobody when no output has two reviewers."""
@@ -87,20 +95,146 @@ def _components(counts: sparse.csr_array) -> tuple[int, Ints]:
     return len(first[0]), component
 
 
-def absorbed(design: ReviewDesign, weight: Floats) -> sparse.csr_array:
+def _absorbed(design: ReviewDesign, weight: Floats) -> sparse.csr_array:
     """W'W - C' diag(weight) C: reviewers after absorbing the outputs with the given weights, (R, R)."""
     scaled = sparse.diags_array(np.sqrt(weight)) @ design.counts
     absorbed: sparse.csr_array = (sparse.diags_array(design.per_reviewer) - scaled.T @ scaled).tocsr()
     return absorbed
 
 
-def variance_components(design: ReviewDesign, score: Floats, within_ss: float, noise: float) -> tuple[float, float, float]:
-    """Moments (Henderson's method 1 on nested sums of squares): s_u2 from within outputs, s_o2 from within agents."""
-    n_rows = len(score)
+@dataclass(frozen=True)
+class Solution:
+    """Reviewers under the prior u ~ N(0, s_u2), with their prediction error covariance in units of the noise.
+
+    Attributes:
+        value: u (R,).
+        variance: Diagonal of the covariance (R,), where not exact given all other reviewers, which is less.
+        trace: Trace of the covariance, where not exact estimated with random signs (Hutchinson).
+        exact: Whether the covariance was computed: up to 2,000 reviewers.
+    """
+
+    value: Floats
+    variance: Floats
+    trace: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Normal equations of the reviewers, everything else absorbed: (matrix - low_rank' low_rank) u = rhs.
+
+    Attributes:
+        matrix: (R, R); low_rank: (any, R).
+        rhs: (R,), sums to 0: reviewers are told apart, their common level belongs to the outputs.
+    """
+
+    matrix: sparse.csr_array
+    low_rank: Floats
+    rhs: Floats
+
+    def solve(self, ridge: float) -> Solution:
+        """Solve with the ridge s_e2 / s_u2 > 0.
+
+        Raises:
+            LearningError: conjugate gradients did not converge.
+        """
+        n = len(self.rhs)
+        if n <= _DENSE_REVIEWERS:
+            inverse = np.linalg.inv(self.matrix.toarray() - self.low_rank.T @ self.low_rank + ridge * np.eye(n))
+            return Solution(inverse @ self.rhs, np.diag(inverse).copy(), float(np.trace(inverse)), exact=True)
+        shifted = (self.matrix + ridge * sparse.eye_array(n)).tocsr()
+        diagonal = shifted.diagonal() - (self.low_rank**2).sum(axis=0)
+        factor = sparse.csr_array(self.low_rank)
+        operator = sparse_linalg.LinearOperator((n, n), matvec=lambda v: shifted @ v - factor.T @ (factor @ v), dtype=np.float64)
+        # Equal signs on every call: what is compared are traces of two matrices.
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (_TRACE_PROBES, n))
+        traces = [sign @ _conjugate_gradients(operator, sign, diagonal, rtol=1e-6) for sign in signs]
+        value = _conjugate_gradients(operator, self.rhs, diagonal)
+        return Solution(value, 1.0 / diagonal, float(np.mean(traces)), exact=False)
+
+
+def _conjugate_gradients(
+    operator: sparse.csr_array | sparse_linalg.LinearOperator, rhs: Floats, diagonal: Floats, rtol: float = 1e-10
+) -> Floats:
+    preconditioner = sparse.diags_array(1.0 / np.where(diagonal > 0, diagonal, 1.0))
+    solution, info = sparse_linalg.cg(operator, rhs, rtol=rtol, maxiter=5000, M=preconditioner)
+    if info != 0:
+        raise LearningError("severity did not converge: conjugate gradients stopped after 5000 steps; check for extreme scores")
+    return np.asarray(solution)
+
+
+@dataclass(frozen=True)
+class WithinOutputs:
+    """What the outputs with several reviews say by themselves.
+
+    Attributes:
+        equations: Normal equations with fixed outputs.
+        sum_of_squares: Of the scores around the means of their outputs.
+        noise: Variance of e: what fixed outputs and reviewers leave of it, by degree of freedom.
+    """
+
+    equations: Equations
+    sum_of_squares: float
+    noise: float
+
+
+def fixed_outputs(design: ReviewDesign, score: Floats) -> WithinOutputs:
+    """Fixed outputs, absorbed: reviewers are compared within outputs only. Needs `design.n_residual` > 0.
+
+    Raises:
+        LearningError: conjugate gradients did not converge.
+    """
+    output_mean = group_sums(design.row_output, score, len(design.per_output)) / design.per_output
+    within = score - output_mean[design.row_output]
+    equations = Equations(
+        design.laplacian,
+        np.zeros((0, design.n_reviewers)),
+        group_sums(design.row_reviewer, within, design.n_reviewers),
+    )
+    total = float(within @ within)
+    # Reviewers who differ by a constant leave no noise at all; what rounding leaves must not decide a division.
+    unexplained = max(total - float(equations.rhs @ _contrasts(design, equations.rhs)), _LEAST_NOISE * total)
+    return WithinOutputs(equations, total, unexplained / design.n_residual)
+
+
+def _contrasts(design: ReviewDesign, rhs: Floats) -> Floats:
+    """Solution of laplacian u = rhs, unshrunken (R,)."""
+    if design.n_reviewers > _DENSE_REVIEWERS:
+        return _conjugate_gradients(design.laplacian, rhs, design.laplacian.diagonal())
+    seen = np.flatnonzero(design.component >= 0)
+    label = design.component[seen]
+    # Every component can be shifted as a whole; with that null space filled in the matrix is regular, and rhs has no part in it.
+    null_space = (label[:, None] == label[None, :]) / np.bincount(label)[label][:, None]
+    contrast = np.zeros(design.n_reviewers)
+    contrast[seen] = np.linalg.solve(design.laplacian.toarray()[np.ix_(seen, seen)] + null_space, rhs[seen])
+    return contrast
+
+
+def random_outputs(design: ReviewDesign, score: Floats, output_ridge: float) -> Equations:
+    """Normal equations with random outputs nested in fixed agents, both absorbed; `output_ridge` is s_e2 / s_o2."""
+    weight = 1.0 / (design.per_output + output_ridge)  # 0 where outputs do not vary within agents
+    kept = 1.0 - design.per_output * weight
+    n_agents = int(design.agent.max()) + 1
+    agent_total = group_sums(design.agent, design.per_output * kept, n_agents)
+    agent_by_output = sparse.csr_array((kept, (design.agent, np.arange(len(kept)))), shape=(n_agents, len(kept)))
+    agent_reviewer = (agent_by_output @ design.counts).toarray()
+
+    output_sum = group_sums(design.row_output, score, len(design.per_output))
+    shrunk = score - (weight * output_sum)[design.row_output]
+    rhs = group_sums(design.row_reviewer, shrunk, design.n_reviewers)
+    agent_sum = group_sums(design.agent, kept * output_sum, n_agents)
+    rhs -= agent_reviewer.T @ (agent_sum / agent_total)
+    return Equations(_absorbed(design, weight), agent_reviewer / np.sqrt(agent_total)[:, None], rhs)
+
+
+def variance_components(design: ReviewDesign, score: Floats, within: WithinOutputs) -> tuple[float, float, float]:
+    """Variances of e, o and u by moments (Henderson's method 1 on nested sums of squares): u within outputs, o within agents."""
+    n_rows, noise = len(score), within.noise
     squares = design.counts.multiply(design.counts)
     per_output_mix = float((np.asarray(squares.sum(axis=1)).ravel() / design.per_output).sum())
     between = n_rows - per_output_mix
-    reviewer = max((within_ss - noise * (n_rows - len(design.per_output))) / between, 0.0) if between > 0 else 0.0
+    explained = within.sum_of_squares - noise * (n_rows - len(design.per_output))
+    reviewer = max(explained / between, 0.0) if between > 0 else 0.0
 
     per_agent = np.bincount(design.row_agent).astype(np.float64)
     agent_mean = group_sums(design.row_agent, score, len(per_agent)) / per_agent
@@ -111,68 +245,7 @@ def variance_components(design: ReviewDesign, score: Floats, within_ss: float, n
     )
     cells.sum_duplicates()
     reviewer_mix = float((np.asarray(cells.multiply(cells).sum(axis=1)).ravel() / per_agent).sum())
-    explained = noise * (n_rows - len(per_agent)) + reviewer * (n_rows - reviewer_mix)
+    expected = noise * (n_rows - len(per_agent)) + reviewer * (n_rows - reviewer_mix)
     spread = n_rows - output_mix
-    output = max((float(residual @ residual) - explained) / spread, 0.0) if spread > 0 else 0.0
+    output = max((float(residual @ residual) - expected) / spread, 0.0) if spread > 0 else 0.0
     return noise, output, reviewer
-
-
-def solve_laplacian(
-    laplacian: sparse.csr_array, rhs: Floats, design: ReviewDesign, ridge: float = 0.0
-) -> tuple[Floats, Floats | None]:
-    """Minimum-norm solution of (laplacian + ridge I) u = rhs, and the diagonal of the pseudo-inverse.
-
-    The diagonal is infinite for a reviewer who shares no output; beyond dense sizes it is None and the ridge must be 0.
-    """
-    if design.n_reviewers > _DENSE_REVIEWERS:
-        return _conjugate_gradients(laplacian, rhs, laplacian.diagonal()), None
-    seen = np.flatnonzero(design.component >= 0)
-    label = design.component[seen]
-    size = np.bincount(label)
-    null_space = (label[:, None] == label[None, :]) / size[label][:, None]
-    # With the null space filled in the matrix is regular even without a ridge; rhs has no part in it.
-    filled = laplacian.toarray()[np.ix_(seen, seen)] + null_space + ridge * np.eye(len(seen))
-    inverse = np.linalg.inv(filled) - null_space / (1.0 + ridge)
-    value, variance = np.zeros(design.n_reviewers), np.zeros(design.n_reviewers)
-    value[seen] = inverse @ rhs[seen]
-    variance[seen] = np.where(size[label] > 1, np.diag(inverse), np.inf)
-    return value, variance
-
-
-def _solve_ridge(matrix: sparse.csr_array, rhs: Floats, ridge: float, low_rank: Floats) -> tuple[Floats, Floats]:
-    """Solve (matrix - low_rank' low_rank + ridge I) u = rhs; also the inverse's diagonal (a lower bound beyond dense sizes)."""
-    n = len(rhs)
-    if n <= _DENSE_REVIEWERS:
-        inverse = np.linalg.inv(matrix.toarray() + ridge * np.eye(n) - low_rank.T @ low_rank)
-        return inverse @ rhs, np.diag(inverse).copy()
-    diagonal = matrix.diagonal() + ridge
-    shifted = (matrix + ridge * sparse.eye_array(n)).tocsr()
-    factor = sparse.csr_array(low_rank)
-    operator = sparse_linalg.LinearOperator((n, n), matvec=lambda v: shifted @ v - factor.T @ (factor @ v), dtype=np.float64)
-    return _conjugate_gradients(operator, rhs, diagonal), 1.0 / diagonal
-
-
-def _conjugate_gradients(operator: sparse.csr_array | sparse_linalg.LinearOperator, rhs: Floats, diagonal: Floats) -> Floats:
-    preconditioner = sparse.diags_array(1.0 / np.where(diagonal > 0, diagonal, 1.0))
-    solution, info = sparse_linalg.cg(operator, rhs, rtol=1e-10, maxiter=5000, M=preconditioner)
-    if info != 0:
-        raise LearningError("severity did not converge: conjugate gradients stopped after 5000 steps; check for extreme scores")
-    return np.asarray(solution)
-
-
-def solve_random_outputs(design: ReviewDesign, score: Floats, ridge: float, output_ridge: float) -> tuple[Floats, Floats]:
-    """Random outputs nested in fixed agents: absorb both, then solve for the reviewers."""
-    weight = 1.0 / (design.per_output + output_ridge)  # 0 where outputs do not vary within agents
-    kept = 1.0 - design.per_output * weight
-    n_agents = int(design.agent.max()) + 1
-    agent_total = group_sums(design.agent, design.per_output * kept, n_agents)
-    agent_by_output = sparse.csr_array((kept, (design.agent, np.arange(len(kept)))), shape=(n_agents, len(kept)))
-    agent_reviewer = (agent_by_output @ design.counts).toarray()
-    root = 1.0 / np.sqrt(agent_total)
-
-    output_sum = group_sums(design.row_output, score, len(design.per_output))
-    shrunk = score - (weight * output_sum)[design.row_output]
-    rhs = group_sums(design.row_reviewer, shrunk, design.n_reviewers)
-    agent_sum = group_sums(design.agent, kept * output_sum, n_agents)
-    rhs -= agent_reviewer.T @ (agent_sum / agent_total)
-    return _solve_ridge(absorbed(design, weight), rhs, ridge, root[:, None] * agent_reviewer)

@@ -3,20 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from feedback_pipeline.learning.approval import averaged_logistic, fit_approval
-from feedback_pipeline.learning.approval_direct import fit_direct_approval
-from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Ints, Panel
-from feedback_pipeline.learning.reviewers_design import Encoding
-from feedback_pipeline.learning.reviewers_score import ScoredRows, fit_score_model
+from feedback_pipeline.errors import LearningError
+from feedback_pipeline.learning.panel import Floats, Ints, group_sums
+from feedback_pipeline.learning.preferences_foresight import Reviews, fit_aspect, learn_foresight, start_of_latest
 
-_HELD_OUT = 0.2
 _FEWEST_TESTS = 20
 _CERTAIN = 1e-6
-
-BY_SCORE = "expected score"
-BY_FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -25,11 +18,11 @@ class HeldOut:
 
     Attributes:
         accuracy: Share foreseen of each reviewer (R,), NaN without a held-out decision.
-        baseline: Share that the reviewer's own earlier majority foresees (R,).
+        baseline: Share that the reviewer's own earlier majority foresees (R,); everybody's for one without earlier decisions.
         n_test: Held-out decisions of each reviewer (R,).
         overall_accuracy: Share of all held-out decisions foreseen; overall_baseline: by the reviewers' own majorities.
         log_loss: Mean log loss of the probabilities.
-        route: How: by the expected score, by features alone where there are no scores, or None.
+        route: How: by the expected score, by features alone where there are few scores, or None.
         reason: Why nothing was held out, or None.
     """
 
@@ -43,109 +36,54 @@ class HeldOut:
     reason: str | None
 
 
-def decisions_of(panel: Panel) -> Floats:
-    """1 where a review approves, 0 where it does not, NaN without a decision (M,)."""
-    decision = panel.reviews["decision"]
-    approves = (decision == "approve").to_numpy(dtype=bool, na_value=False)
-    return np.where(decision.notna().to_numpy(), approves.astype(np.float64), np.nan)
+def held_out(reviews: Reviews) -> HeldOut:
+    """Learn from the earlier reviews and foresee the later decisions, about a fifth, from what is known before a review.
 
-
-def held_out(panel: Panel, score: Floats, encoding: Encoding, columns: npt.NDArray[np.floating]) -> HeldOut:
-    """Learn from the earlier four fifths of the decided reviews and foresee the last fifth from what is known before a review.
-
-    Args:
-        panel: Deduplicated reviews; those of unknown reviewers are left out.
-        score: Score of each review (M,), NaN where it has none.
-        encoding: What the columns mean.
-        columns: Encoded outputs of the panel (N, P).
-
-    Raises:
-        LearningError: a model did not converge.
+    All that is learned from scores or decisions, the agents' levels included, is learned from the earlier reviews; only the
+    scales of the features are those of all outputs. What cannot be tested comes with the reason.
     """
-    approved = decisions_of(panel)
-    known = panel.review_reviewer != UNKNOWN_REVIEWER
-    decided = known & ~np.isnan(approved)
-    moment = panel.reviews["reviewed_at"].astype(np.int64).to_numpy(dtype=np.int64)
-    n_reviewers = len(panel.reviewers)
+    decided = reviews.decided
     if not decided.any():
-        return _nothing(n_reviewers, "no decision of a known reviewer")
-    cut = np.quantile(moment[decided], 1.0 - _HELD_OUT, method="lower")
-    before, test = known & (moment <= cut), decided & (moment > cut)
-    if test.sum() < _FEWEST_TESTS:
-        return _nothing(n_reviewers, f"fewer than {_FEWEST_TESTS} decisions in the last fifth of the time")
-    scored = before & decided & ~np.isnan(score)
-    if scored.any():
-        p = _by_score(panel, score, approved, encoding, columns, before, test)
-    else:
-        p = _by_features(panel, approved, encoding, columns, before & decided, test)
-    route = BY_SCORE if scored.any() else BY_FEATURES
-    majority = _majority(panel.review_reviewer, approved, before & decided, n_reviewers)
-    return _summary(panel.review_reviewer[test], approved[test], p, majority, route)
+        return _nothing(reviews, "no decision of a known reviewer")
+    if decided.sum() < _FEWEST_TESTS:
+        return _nothing(reviews, f"fewer than {_FEWEST_TESTS} decisions of known reviewers")
+    start = start_of_latest(reviews.moment[decided])
+    if start is None:
+        return _nothing(reviews, "the decisions cannot be parted in earlier and later ones: too many have the same time")
+    late = reviews.moment >= start
+    earlier, later = reviews.only(~late), reviews.only(late & decided)
+    if len(later.output) < _FEWEST_TESTS:
+        return _nothing(reviews, f"fewer than {_FEWEST_TESTS} decisions in the last fifth of the time")
+    try:
+        foresight = learn_foresight(earlier, fit_aspect(earlier, earlier.score))
+    except LearningError as error:
+        return _nothing(reviews, str(error))
+    p = foresight.probability(later) if foresight is not None else None
+    if foresight is None or p is None:
+        return _nothing(reviews, "the earlier reviews hold no decision to learn from")
+    return _summary(later, p, _majority(earlier), foresight.route)
 
 
-def _nothing(n_reviewers: int, reason: str) -> HeldOut:
-    none = np.full(n_reviewers, np.nan)
-    return HeldOut(none, none, np.zeros(n_reviewers, dtype=np.intp), np.nan, np.nan, np.nan, None, reason)
+def _nothing(reviews: Reviews, reason: str) -> HeldOut:
+    none = np.full(reviews.n_reviewers, np.nan)
+    return HeldOut(none, none, np.zeros(reviews.n_reviewers, dtype=np.intp), np.nan, np.nan, np.nan, None, reason)
 
 
-def _by_score(
-    panel: Panel,
-    score: Floats,
-    approved: Floats,
-    encoding: Encoding,
-    columns: npt.NDArray[np.floating],
-    before: npt.NDArray[np.bool_],
-    test: npt.NDArray[np.bool_],
-) -> Floats:
-    rows = ScoredRows.of(panel, encoding, columns, np.where(before, score, np.nan))
-    scores = fit_score_model(encoding, rows)
-    both = before & ~np.isnan(score) & ~np.isnan(approved)
-    approval = fit_approval(score[both], approved[both], panel.review_reviewer[both], len(panel.reviewers))
-    reviewer = panel.review_reviewer[test]
-    mean, variance = scores.predict(columns, panel.review_output[test], panel.review_agent[test], reviewer)
-    return approval.probability(mean, variance + scores.model.variances.noise, reviewer)
-
-
-def _by_features(
-    panel: Panel,
-    approved: Floats,
-    encoding: Encoding,
-    columns: npt.NDArray[np.floating],
-    before: npt.NDArray[np.bool_],
-    test: npt.NDArray[np.bool_],
-) -> Floats:
-    fit = fit_direct_approval(
-        encoding,
-        columns,
-        panel.review_output[before],
-        panel.review_agent[before],
-        panel.review_reviewer[before],
-        approved[before],
-        n_agents=len(panel.agents),
-        n_reviewers=len(panel.reviewers),
-    )
-    mean, variance = fit.predict(columns, panel.review_output[test], panel.review_agent[test], panel.review_reviewer[test])
-    return averaged_logistic(mean, variance)
-
-
-def _majority(reviewer: Ints, approved: Floats, rows: npt.NDArray[np.bool_], n_reviewers: int) -> Floats:
-    """What each reviewer decided more often (R,); the population's majority on a tie or without a decision."""
-    votes = np.bincount(reviewer[rows], weights=2.0 * approved[rows] - 1.0, minlength=n_reviewers)
-    common = float(approved[rows].mean() > 0.5)
+def _majority(reviews: Reviews) -> Floats:
+    """What each reviewer decided more often (R,); the majority of all on a tie or without a decision."""
+    rows = reviews.only(reviews.decided)
+    votes = group_sums(rows.reviewer, 2.0 * rows.approved - 1.0, rows.n_reviewers)
+    common = float(rows.approved.mean() > 0.5)
     return np.where(votes > 0, 1.0, np.where(votes < 0, 0.0, common))
 
 
-def _summary(reviewer: Ints, approved: Floats, p: Floats, majority: Floats, route: str) -> HeldOut:
-    n_reviewers = len(majority)
-    n_test = np.bincount(reviewer, minlength=n_reviewers).astype(np.intp)
-    foreseen = ((p > 0.5) == (approved > 0.5)).astype(np.float64)
-    plain = (majority[reviewer] == approved).astype(np.float64)
+def _summary(later: Reviews, p: Floats, majority: Floats, route: str) -> HeldOut:
+    reviewer, approved = later.reviewer, later.approved > 0.5
+    n_test = np.bincount(reviewer, minlength=later.n_reviewers).astype(np.intp)
+    foreseen = ((p > 0.5) == approved).astype(np.float64)
+    plain = ((majority[reviewer] > 0.5) == approved).astype(np.float64)
     sure = np.clip(p, _CERTAIN, 1.0 - _CERTAIN)
-    loss = -np.where(approved > 0.5, np.log(sure), np.log(1.0 - sure))
-    shares = [
-        np.divide(
-            np.bincount(reviewer, weights=hit, minlength=n_reviewers), n_test, out=np.full(n_reviewers, np.nan), where=n_test > 0
-        )
-        for hit in (foreseen, plain)
-    ]
-    return HeldOut(shares[0], shares[1], n_test, float(foreseen.mean()), float(plain.mean()), float(loss.mean()), route, None)
+    loss = -np.log(np.where(approved, sure, 1.0 - sure))
+    with np.errstate(invalid="ignore"):
+        accuracy, baseline = (group_sums(reviewer, hit, later.n_reviewers) / n_test for hit in (foreseen, plain))
+    return HeldOut(accuracy, baseline, n_test, float(foreseen.mean()), float(plain.mean()), float(loss.mean()), route, None)

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from feedback_pipeline.learning.features import TEXT_FEATURES
 from feedback_pipeline.learning.panel import Floats, Ints
+from feedback_pipeline.learning.reviewers import ReviewerModel
 from feedback_pipeline.learning.reviewers_design import LENGTH
 from feedback_pipeline.learning.reviewers_score import PersonalModel
 
@@ -183,7 +184,7 @@ def style_slopes(personal: PersonalModel, features: Sequence[str] = STYLE_FEATUR
         if not columns or own is None:
             continue
         difference = model.effects[:, own[0]]
-        se = np.sqrt(np.maximum(model.uncertainty[:, own[0], own[0]], 0.0))
+        se = np.sqrt(np.maximum(_difference_variance(model, own[0]), 0.0))
         probability = ndtr(np.divide(np.abs(difference), se, out=np.zeros(len(se)), where=se > 0))
         for reviewer in np.flatnonzero(probability >= _SURE):
             facts = (difference[reviewer], se[reviewer], model.population[columns[0]], probability[reviewer])
@@ -198,15 +199,43 @@ def _own_positions(personal: Ints, columns: Sequence[int]) -> list[int] | None:
     return own if own and len(own) == len(columns) else None
 
 
+def _kept(model: ReviewerModel, some: Ints) -> Floats:
+    """How far the sum of population and own effect follows the population's, personal columns (r, Q, Q).
+
+    d (b + u) / d b = V diag(1/tau2): all of it for a reviewer without rows, nothing for one whose own rows say everything.
+    Without it a team of two or three would look as if nothing were known of its members.
+    """
+    tau2 = model.variances.personal
+    kept: Floats = model.uncertainty[some] / np.where(tau2 > 0, tau2, 1.0)
+    fixed = np.flatnonzero(tau2 <= 0)
+    kept[:, fixed, fixed] = 1.0
+    return kept
+
+
+def _total_covariance(model: ReviewerModel, some: Ints, own: list[int]) -> Floats:
+    """Covariance of population + own effect in some personal columns (r, L, L)."""
+    kept = _kept(model, some)[:, own]
+    shared = model.population_covariance[np.ix_(model.personal, model.personal)]
+    covariance: Floats = model.uncertainty[some][:, own][:, :, own] + kept @ shared @ kept.transpose(0, 2, 1)
+    return covariance
+
+
+def _difference_variance(model: ReviewerModel, own: int) -> Floats:
+    """Variance of the own effect in one personal column (R,), with what the population's uncertainty adds."""
+    given_back = -_kept(model, np.arange(len(model.rows)))[:, own]
+    given_back[:, own] += 1.0
+    shared = model.population_covariance[np.ix_(model.personal, model.personal)]
+    variance: Floats = model.uncertainty[:, own, own] + ((given_back @ shared) * given_back).sum(axis=1)
+    return variance
+
+
 def _drawn(personal: PersonalModel, columns: Ints, own: list[int], seed: int) -> Iterator[tuple[Ints, Floats, Floats]]:
     """Some reviewers, their effects (r, L), and draws of those (r, draws, L), until all have been read."""
     model = personal.model
     noise = np.random.default_rng(seed).standard_normal((_DRAWS, len(columns)))
-    shared = model.population_covariance[np.ix_(columns, columns)]
     n = len(model.rows)
     for some in np.array_split(np.arange(n), max(n * _DRAWS * len(columns) // _CHUNK, 1)):
         mean = model.population[columns] + model.effects[some][:, own]
-        covariance = shared + model.uncertainty[some][:, own][:, :, own]
-        value, vector = np.linalg.eigh(covariance)
+        value, vector = np.linalg.eigh(_total_covariance(model, some, own))
         root = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
         yield some, mean, mean[:, None, :] + noise @ root.transpose(0, 2, 1)

@@ -1,6 +1,5 @@
 """What the mixed model of reviewers needs of the rows: sums per reviewer that can be added and subtracted."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +7,10 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from feedback_pipeline.errors import LearningError
-from feedback_pipeline.learning.panel import Floats, Ints
+from feedback_pipeline.learning.panel import Floats, Ints, group_sums
 
-_LONGEST_SEGMENT = 4096
-_BATCH_ROWS = 32_768
-_PADDING = 1.3
+_BLOCK_ROWS = 8192
+_PREDICTED_ROWS = 131_072
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class RowDesign:
         """X b + W u of each row (M,), for b (P,) and u (R, Q); a reviewer of -1 has u = 0."""
         value = (self.columns @ population.astype(self.columns.dtype)).astype(np.float64)[self.unit]
         known = np.flatnonzero(self.reviewer >= 0)
-        for rows in np.array_split(known, max(len(known) // (4 * _BATCH_ROWS), 1)):
+        for rows in np.array_split(known, max(len(known) // (_PREDICTED_ROWS), 1)):
             own = self.columns[self.unit[rows][:, None], self.personal]
             value[rows] += np.einsum("mq,mq->m", own, personal[self.reviewer[rows]])
         return value
@@ -120,60 +118,51 @@ def moments_of(design: RowDesign, response: Floats, weight: Floats | None = None
         weight: Weights (M,), 1 when left out.
 
     Raises:
-        LearningError: a response or a weight is not finite, or a reviewer is unknown.
+        LearningError: a response, a weight or a column is not finite, or a reviewer is unknown.
     """
-    if not np.isfinite(response).all() or (weight is not None and not np.isfinite(weight).all()):
+    weight = np.ones(len(response)) if weight is None else weight
+    if not (np.isfinite(response).all() and np.isfinite(weight).all()):
         raise LearningError("the reviewer model needs finite responses; drop missing scores first")
     if len(design.reviewer) and design.reviewer.min() < 0:
         raise LearningError("the reviewer model needs known reviewers; drop reviews without a reviewer first")
-    n_columns, q = design.columns.shape[1], len(design.personal)
-    wx = np.zeros((design.n_reviewers, q, n_columns))
-    wy = np.zeros((design.n_reviewers, q))
-    xx, xy = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
-    # On a busy machine the threads of many small products wait for each other longer than one thread works.
+    # The threads of many small products wait for each other longer than one thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        for rows, inside, owner in _batches(design.reviewer):
-            x = design.columns[design.unit[rows]].astype(np.float64)
-            x[~inside] = 0.0
-            y = response[rows] * inside
-            weighted = x if weight is None else x * weight[rows][:, :, None]
-            flat = x.reshape(-1, n_columns)
-            flat_weighted = weighted.reshape(-1, n_columns)
-            xx += flat_weighted.T @ flat
-            xy += flat_weighted.T @ y.ravel()
-            own = weighted[:, :, design.personal].transpose(0, 2, 1)
-            np.add.at(wx, owner, own @ x)
-            np.add.at(wy, owner, (own @ y[:, :, None])[:, :, 0])
-    squares = response * response
-    return ReviewerMoments(
-        np.bincount(design.reviewer, minlength=design.n_reviewers).astype(np.float64),
-        wx,
-        wy,
-        xx,
-        xy,
-        float(squares.sum() if weight is None else squares @ weight),
-        design.personal,
-    )
+        xx, xy = _over_units(design, response, weight)
+        if not np.isfinite(xx).all():
+            raise LearningError("the reviewer model needs finite features; impute missing ones first")
+        wx, wy = _by_reviewer(design, response, weight)
+    rows = np.bincount(design.reviewer, minlength=design.n_reviewers).astype(np.float64)
+    return ReviewerMoments(rows, wx, wy, xx, xy, float((weight * response) @ response), design.personal)
 
 
-def _batches(reviewer: Ints) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], Ints]]:
-    """Rows of reviewers with about as many rows, as rectangles: rows (B, m), which are real (B, m), their reviewers (B,).
+def _over_units(design: RowDesign, response: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """X'X and X'y; the rows of a unit have equal columns, so their weights and responses are summed first."""
+    n_units, n_columns = design.columns.shape
+    unit_weight = group_sums(design.unit, weight, n_units)
+    unit_response = group_sums(design.unit, weight * response, n_units)
+    used = np.flatnonzero(np.bincount(design.unit, minlength=n_units))
+    xx, xy = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
+    for start in range(0, len(used), _BLOCK_ROWS):
+        units = used[start : start + _BLOCK_ROWS]
+        x = design.columns[units].astype(np.float64)
+        xx += (x * unit_weight[units, None]).T @ x
+        xy += unit_response[units] @ x
+    return xx, xy
 
-    Reviewers with very many rows are cut in segments, so a rectangle is never much larger than the rows in it.
-    """
-    order = np.argsort(reviewer, kind="stable").astype(np.intp)
-    count = np.bincount(reviewer)
-    pieces = -(-count // _LONGEST_SEGMENT)
-    owner = np.repeat(np.arange(len(count)), pieces)
-    piece = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    start = (np.cumsum(count) - count)[owner] + piece * _LONGEST_SEGMENT
-    length = np.minimum(count[owner] - piece * _LONGEST_SEGMENT, _LONGEST_SEGMENT)
-    size_class = np.ceil(np.log(length) / np.log(_PADDING)).astype(np.intp)
-    for size in np.unique(size_class):
-        members = np.flatnonzero(size_class == size)
-        widest = int(length[members].max())
-        for part in np.array_split(members, max(-(-len(members) * widest // _BATCH_ROWS), 1)):
-            offset = np.arange(widest)
-            inside = offset < length[part][:, None]
-            rows = order[np.where(inside, start[part][:, None] + offset, start[part][:, None])]
-            yield rows, inside, owner[part]
+
+def _by_reviewer(design: RowDesign, response: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """W'X and W'y of each reviewer: the rows, sorted by reviewer, in blocks, one product for each reviewer of a block."""
+    wx = np.zeros((design.n_reviewers, len(design.personal), design.columns.shape[1]))
+    wy = np.zeros(wx.shape[:2])
+    order = np.argsort(design.reviewer, kind="stable")
+    for start in range(0, len(order), _BLOCK_ROWS):
+        rows = order[start : start + _BLOCK_ROWS]
+        x = design.columns[design.unit[rows]].astype(np.float64)
+        own = (x[:, design.personal] * weight[rows, None]).T
+        owners, first = np.unique(design.reviewer[rows], return_index=True)
+        wy[owners] += np.add.reduceat(own * response[rows], first, axis=1).T
+        bounds = [*first.tolist(), len(rows)]
+        for i, reviewer in enumerate(owners.tolist()):
+            several = slice(bounds[i], bounds[i + 1])
+            wx[reviewer] += own[:, several] @ x[several]
+    return wx, wy

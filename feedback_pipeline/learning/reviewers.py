@@ -1,9 +1,14 @@
 """The empirical-Bayes mixed model of reviewers, fitted from sums per reviewer alone.
 
 y = X b + W u_r + e with u_r ~ N(0, diag tau2), e ~ N(0, s2). b is fixed, except for groups of columns (curvature, the levels of
-a category, agents) that share a normal prior whose variance is estimated too: it keeps small data from being over-fitted.
-Variances are found by the fixed-point form of EM (MacKay 1992): at its rest the derivative of the marginal likelihood is 0 as
-with EM, but a variance on its way to 0 shrinks geometrically instead of ever more slowly.
+a category) that share a normal prior whose variance p is estimated too: it keeps small data from being over-fitted.
+
+Given the variances, with V_r = (W'W / s2 + diag 1/tau2)^-1 the posterior covariance of u_r at the b found,
+    (X'X - sum_r X'W V_r W'X / s2 + s2 diag 1/p) b = X'y - sum_r X'W V_r W'y / s2,    u_r = V_r W'(y - X b) / s2.
+Given b and u, every variance is a sum of squares over the degrees of freedom that it is known by (MacKay 1992, "Bayesian
+interpolation"): tau2 = sum_r u_r^2 / sum_r (1 - V_r / tau2), p alike, s2 = residual squares / (rows - all those degrees).
+It rests where EM does, tau2 = mean(u_r^2 + V_r), but a variance on its way to 0 shrinks geometrically instead of ever more
+slowly. V_r leaves out that b is not known exactly: tau2 is a maximum likelihood estimate, not a restricted one.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +26,12 @@ FIXED = -1
 """Group of a column without a prior."""
 
 _STEPS = 1000
-_TOLERANCE = 1e-4
+_LEAST_GAIN = 1e-6
+"""Of log likelihood per row: nothing that a forecast could show."""
 _PART = 256
 _THREADS = 2
-_MANY_REVIEWERS = 2000
-_MATTERS_NOT = 1e-5
 _NEGLIGIBLE = 1e-6
+_FLOOR = 1e-9
 _LEAST_NOISE = 1e-4
 
 
@@ -79,7 +84,7 @@ def fit_reviewer_model(
         group: Prior group of each population column (P,), FIXED for none.
         personal_group: Columns of one group share their tau2 (Q,), as the levels of a category do; each its own when left out.
         noise: s2 where it is known, as with working responses of a logistic model.
-        start: Where to start from, for example the variances of yesterday.
+        start: Where to start from, for example the variances of yesterday; a tau2 of 0 stays 0.
         pseudo_effects: Weight of a prior on every tau2, in effects known exactly, of variance 1.
 
     Raises:
@@ -87,18 +92,13 @@ def fit_reviewer_model(
     """
     if moments.n_rows <= 0:
         raise LearningError("the reviewer model has no row to learn from; wait for reviews with scores")
+    alone = np.arange(len(moments.personal))
+    problem = _Problem(moments, moments.ww, group, alone if personal_group is None else personal_group, noise, pseudo_effects)
     # On a busy machine the threads of many small products wait for each other longer than one thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        variances = start or _initial(moments, group, noise)
-        active = np.flatnonzero(moments.rows > 0)
-        if len(active) == 1:
-            # A single reviewer cannot be told from the population.
-            variances = replace(variances, personal=np.zeros_like(variances.personal))
-        alone = np.arange(len(moments.personal))
-        problem = _Problem(moments, group, alone if personal_group is None else personal_group, noise, pseudo_effects)
-        variances, steps = _at_rest(problem, variances)
-        state = _solve(moments, group, variances)
-        likelihood = _log_likelihood(moments, group, variances, state)
+        variances, steps = _at_rest(problem, start or _initial(problem))
+        state = _solve(problem, variances)
+        likelihood = _log_likelihood(problem, variances, state)
     return ReviewerModel(
         state.population,
         state.covariance,
@@ -115,6 +115,7 @@ def fit_reviewer_model(
 @dataclass(frozen=True)
 class _Problem:
     moments: ReviewerMoments
+    ww: Floats
     group: Ints
     personal_group: Ints
     noise: float | None
@@ -123,17 +124,22 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _State:
+    """The effects at given variances; information (P, P) of b without its prior, residual W'(y - X b) (R, Q)."""
+
     population: Floats
     covariance: Floats
+    information: Floats
     effects: Floats
     uncertainty: Floats
+    residual: Floats
 
 
-def _initial(moments: ReviewerMoments, group: Ints, noise: float | None) -> Variances:
-    spread = _spread(moments)
-    personal = np.full(len(moments.personal), 0.02 * spread)
+def _initial(problem: _Problem) -> Variances:
+    spread = _spread(problem.moments)
+    personal = np.full(len(problem.moments.personal), 0.02 * spread)
     personal[:1] = 0.2 * spread
-    return Variances(noise if noise is not None else 0.6 * spread, personal, np.full(int(group.max()) + 1, 0.05 * spread))
+    population = np.full(int(problem.group.max()) + 1, 0.05 * spread)
+    return Variances(problem.noise if problem.noise is not None else 0.6 * spread, personal, population)
 
 
 def _spread(moments: ReviewerMoments) -> float:
@@ -143,51 +149,57 @@ def _spread(moments: ReviewerMoments) -> float:
     return float(max(square - first, 1e-8 * (square + 1.0)))
 
 
-def _at_rest(problem: _Problem, variances: Variances) -> tuple[Variances, int]:
-    least = _LEAST_NOISE * _spread(problem.moments)
+def _at_rest(problem: _Problem, start: Variances) -> tuple[Variances, int]:
+    if (problem.moments.rows > 0).sum() == 1:
+        # A single reviewer cannot be told from the population.
+        start = replace(start, personal=np.zeros_like(start.personal))
+    least_noise = _LEAST_NOISE * _spread(problem.moments)
 
-    def step(flat: Floats) -> Floats:
-        return _update(problem, variances.with_values(flat), least).values
+    def step(values: Floats) -> tuple[Floats, float]:
+        return _step(problem, start.with_values(values), least_noise)
 
-    # The more reviewers, the dearer a step, and the smaller a step is against what reviewers leave unknown.
-    tolerance = _TOLERANCE if len(problem.moments.rows) < _MANY_REVIEWERS else 10 * _TOLERANCE
-    found = find_rest(step, variances.values, tolerance=tolerance, negligible=_MATTERS_NOT, steps=_STEPS)
+    found = find_rest(step, start.values, least_gain=_LEAST_GAIN * problem.moments.n_rows, steps=_STEPS)
     if found is None:
         raise LearningError(f"the reviewer model did not converge in {_STEPS} steps; check for extreme scores or features")
-    return variances.with_values(found[0]), found[1]
+    variances = start.with_values(found[0])
+    differ = variances.personal > _NEGLIGIBLE * variances.noise
+    return replace(variances, personal=np.where(differ, variances.personal, 0.0)), found[1]
 
 
-def _solve(moments: ReviewerMoments, group: Ints, variances: Variances) -> _State:
-    noise = variances.noise
-    n_reviewers = len(moments.rows)
-    parts = [slice(start, start + _PART) for start in range(0, n_reviewers, _PART)]
-    uncertainty = np.empty_like(moments.wx[:, :, : len(variances.personal)])
+def _solve(problem: _Problem, variances: Variances) -> _State:
+    moments, noise = problem.moments, variances.noise
+    scale = _outer_root(variances.personal)
+    uncertainty = np.empty_like(problem.ww)
 
-    def absorb(part: slice) -> tuple[Floats, Floats]:
-        root, wx = np.sqrt(variances.personal), moments.wx[part]
-        inner = root[:, None] * wx[:, :, moments.personal] * (root / noise) + np.eye(len(root))
-        uncertainty[part] = root[:, None] * np.linalg.inv(inner) * root
+    def absorb(first: int) -> tuple[Floats, Floats]:
+        part = slice(first, first + _PART)
+        wx = moments.wx[part]
+        uncertainty[part] = scale * np.linalg.inv(_inner(problem.ww[part], scale / noise))
         gained = (uncertainty[part] @ wx).reshape(-1, wx.shape[2])
         return wx.reshape(gained.shape).T @ gained, gained.T @ moments.wy[part].ravel()
 
     # Parts that fit the cache, on both cores; their sums are added in order, so the result does not depend on who was first.
-    if len(parts) > 1:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            taken = list(pool.map(absorb, parts))
-    else:
-        taken = [absorb(part) for part in parts]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        taken = list(pool.map(absorb, range(0, len(moments.rows), _PART)))
     information = (moments.xx - sum(part[0] for part in taken) / noise) / noise
     right = (moments.xy - sum(part[1] for part in taken) / noise) / noise
-    covariance = _inverse(information + np.diag(_precision(group, variances.population)))
+    precision = np.append(1.0 / variances.population, 0.0)[problem.group]
+    covariance = _inverse(information + np.diag(precision))
     population = covariance @ right
     residual = moments.wy - moments.wx @ population
     effects = (uncertainty @ residual[:, :, None])[:, :, 0] / noise
-    return _State(population, covariance, effects, uncertainty)
+    return _State(population, covariance, information, effects, uncertainty, residual)
 
 
-def _precision(group: Ints, population: Floats) -> Floats:
-    padded = np.append(1.0 / np.maximum(population, 1e-12), 0.0)
-    return padded[group]
+def _outer_root(tau2: Floats) -> Floats:
+    root = np.sqrt(tau2)
+    return np.outer(root, root)
+
+
+def _inner(information: Floats, scale: Floats) -> Floats:
+    """T^1/2 information T^1/2 + I (..., Q, Q), T = diag tau2: the inverse of T^-1/2 V T^-1/2, and no division by a tau2 of 0."""
+    inner: Floats = information * scale + np.eye(len(scale))
+    return inner
 
 
 def _inverse(matrix: Floats) -> Floats:
@@ -197,53 +209,61 @@ def _inverse(matrix: Floats) -> Floats:
     return inverse
 
 
-def _update(problem: _Problem, variances: Variances, least: float) -> Variances:
-    moments, group, noise = problem.moments, problem.group, problem.noise
-    state = _solve(moments, group, variances)
-    active = moments.rows > 0
+def _step(problem: _Problem, variances: Variances, least_noise: float) -> tuple[Floats, float]:
+    """The next values of the variances, and what the step gains in log likelihood, to first order."""
+    moments, state, values = problem.moments, _solve(problem, variances), variances.values
+    own, own_freedom = _personal_squares(problem, variances.personal, state)
+    shared, shared_freedom = _population_squares(problem, variances.population, state)
+    left = max(moments.n_rows - float(own_freedom.sum()) - float(shared_freedom.sum()), 1.0)
+    residual = max(_residual_squares(moments, variances, state), least_noise * left)
+    if problem.noise is not None:
+        residual = problem.noise * left
+    # The prior of the personal variances is made of effects known exactly.
+    imagined = np.where(variances.personal > 0, problem.pseudo_effects, 0.0)
+    squares = np.concatenate([[residual], own + imagined, shared])
+    freedom = np.concatenate([[left], own_freedom + imagined, shared_freedom])
+    found = np.divide(squares, freedom, out=np.zeros(len(squares)), where=freedom > 1e-12)
+    positive = values > 0
+    point = np.where(positive, np.maximum(found, _FLOOR * found[0]), 0.0)
+    gain = (squares[positive] / values[positive] - freedom[positive]) * np.log(point[positive] / values[positive])
+    return point, float(0.5 * np.abs(gain).sum())
+
+
+def _personal_squares(problem: _Problem, tau2: Floats, state: _State) -> tuple[Floats, Floats]:
+    """Sum of squares of the effects in each personal column, and its degrees of freedom (Q,): means over columns of one group."""
+    active = problem.moments.rows > 0
     posterior = np.diagonal(state.uncertainty, axis1=1, axis2=2)[active]
-    tau2 = variances.personal
-    free = np.where(tau2 > 0, 1.0 - posterior / np.where(tau2 > 0, tau2, 1.0), 0.0).sum(axis=0)
-    own = (state.effects[active] ** 2).sum(axis=0)
-    shared, n_shared = problem.personal_group, int(problem.personal_group.max()) + 1
-    prior_effects = np.where(tau2 > 0, problem.pseudo_effects, 0.0)
-    personal = _ratio(group_sums(shared, own + prior_effects, n_shared), group_sums(shared, free + prior_effects, n_shared))[
-        shared
-    ]
-    personal = np.where(personal > _NEGLIGIBLE * variances.noise, personal, 0.0)
-
-    prior, in_group = variances.population, group[group >= 0]
-    well = 1.0 - np.diag(state.covariance)[group >= 0] / prior[in_group]
-    squares = state.population[group >= 0] ** 2
-    learned = group_sums(in_group, well, len(prior))
-    population = np.maximum(_ratio(group_sums(in_group, squares, len(prior)), learned), 1e-9 * variances.noise)
-    if noise is not None:
-        return Variances(noise, personal, population)
-    left = max(moments.n_rows - float(free.sum()) - float(learned.sum()), 1.0)
-    return Variances(max(_residual_squares(moments, state) / left, least), personal, population)
+    freedom = np.where(tau2 > 0, 1.0 - posterior / np.where(tau2 > 0, tau2, 1.0), 0.0).sum(axis=0)
+    squares = (state.effects[active] ** 2).sum(axis=0)
+    shared, size = problem.personal_group, np.bincount(problem.personal_group)
+    return (group_sums(shared, squares, len(size)) / size)[shared], (group_sums(shared, freedom, len(size)) / size)[shared]
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    ratio: Floats = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 1e-12)
-    return ratio
+def _population_squares(problem: _Problem, prior: Floats, state: _State) -> tuple[Floats, Floats]:
+    """The same for each group of population columns with a prior (groups,)."""
+    columns = problem.group >= 0
+    group = problem.group[columns]
+    freedom = 1.0 - np.diag(state.covariance)[columns] / prior[group]
+    return group_sums(group, state.population[columns] ** 2, len(prior)), group_sums(group, freedom, len(prior))
 
 
-def _residual_squares(moments: ReviewerMoments, state: _State) -> float:
-    b, u = state.population, state.effects
-    fitted = moments.yy - 2.0 * b @ moments.xy + b @ moments.xx @ b
-    cross = moments.wy - moments.wx @ b
-    own = (moments.ww @ u[:, :, None])[:, :, 0]
-    return float(max(fitted - 2.0 * (u * cross).sum() + (u * own).sum(), 0.0))
+def _residual_squares(moments: ReviewerMoments, variances: Variances, state: _State) -> float:
+    """|y - X b - W u|^2, with W'W u = W'(y - X b) - s2 u / tau2."""
+    b, u, tau2 = state.population, state.effects, variances.personal
+    without_personal = moments.yy - 2.0 * b @ moments.xy + b @ moments.xx @ b
+    squares = (u * u).sum(axis=0)
+    penalty = variances.noise * float((squares[tau2 > 0] / tau2[tau2 > 0]).sum())
+    return float(without_personal - (u * state.residual).sum() - penalty)
 
 
-def _log_likelihood(moments: ReviewerMoments, group: Ints, variances: Variances, state: _State) -> float:
-    noise, root = variances.noise, np.sqrt(variances.personal)
-    inner = root[:, None] * moments.ww * (root / noise) + np.eye(len(root))
-    personal = np.linalg.slogdet(inner)[1].sum()
+def _log_likelihood(problem: _Problem, variances: Variances, state: _State) -> float:
+    """Of the rows, with every effect that has a prior integrated out, at the best values of the fixed columns."""
+    moments, noise = problem.moments, variances.noise
+    inner = _inner(problem.ww, _outer_root(variances.personal) / noise)
+    own = 2.0 * np.log(np.diagonal(np.linalg.cholesky(inner), axis1=1, axis2=2)).sum()
+    random = problem.group >= 0
+    prior = _outer_root(variances.population[problem.group[random]])
+    shared = np.linalg.slogdet(_inner(state.information[np.ix_(random, random)], prior))[1]
     explained = state.population @ moments.xy + (state.effects * moments.wy).sum()
-    prior = np.append(variances.population, 1.0)[group]
-    # Columns without a prior are maximised over, the others integrated out.
-    free = group >= 0
-    shared = -np.linalg.slogdet(state.covariance[np.ix_(free, free)] / np.sqrt(np.outer(prior[free], prior[free])))[1]
-    total = moments.n_rows * np.log(2.0 * np.pi * noise) + personal + shared + (moments.yy - explained) / noise
-    return float(-0.5 * total)
+    rows = moments.n_rows * np.log(2.0 * np.pi * noise)
+    return float(-0.5 * (rows + own + shared + (moments.yy - explained) / noise))

@@ -1,4 +1,7 @@
-"""The columns of the reviewer model: features of outputs on one scale, curves, levels of categories."""
+"""The columns of the reviewer model: features of outputs on one scale, curves, levels of categories.
+
+The length has a parabola, of which every reviewer has an own one; the curve of every other feature is a broken line.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +23,27 @@ _FURTHEST = 4.0  # standard deviations; a wild value tells no more than a far on
 _REPEATS_LENGTH = 0.9
 _MOST_LEVELS = 30
 _LEAST_FLOOR = 0.01
-_KNOT_SHARES = (0.25, 0.5, 0.75)
+_KNOT_SHARES = (1 / 3, 2 / 3)
 
 ColumnKind = Literal["intercept", "slope", "square", "bend", "missing", "level"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: an intercept, a feature's slope, its square, a bend of its curve, that it is missing, or a category's level."""
+    """One column.
+
+    Attributes:
+        kind: intercept, slope (the standard score z), square (z^2 - 1), bend (z above a knot), missing (1 where the feature is)
+            or level (1 where a category has it).
+        feature: Feature or category it is made of.
+        level: Level of the category.
+        knot: Standard score at which the line bends.
+    """
 
     kind: ColumnKind
     feature: str = ""
     level: str = ""
+    knot: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Scale:
         floor: Least value the logarithm is taken of.
         centre: Mean; spread: standard deviation, after the logarithm.
         low: Standard score of the observed 1st percentile; high: of the 99th.
-        knots: Standard scores where the curve may bend; none for the length, whose curve is a parabola.
+        knots: Standard scores where the curve may bend; none for the length.
         missing: Whether some output lacks it.
     """
 
@@ -98,8 +110,8 @@ class Encoding:
         scales = _without_repeats([scale for scale in found if scale is not None], outputs)
         columns = [Column("intercept")]
         columns += [Column("slope", scale.feature) for scale in scales]
-        columns += [Column("square", scale.feature) for scale in scales]
-        columns += [Column("bend", scale.feature, str(i)) for scale in scales for i in range(len(scale.knots))]
+        columns += [Column("square", scale.feature) for scale in scales if scale.feature == LENGTH]
+        columns += [Column("bend", scale.feature, knot=knot) for scale in scales for knot in scale.knots]
         columns += [Column("missing", scale.feature) for scale in scales if scale.missing]
         for name in categories:
             columns += [Column("level", name, level) for level in _levels(outputs, name)]
@@ -107,7 +119,7 @@ class Encoding:
 
     @property
     def group(self) -> Ints:
-        """Prior group of each column (P,): slopes, squares, bends, missing marks, and each category on its own."""
+        """Prior group of each column (P,): slopes, the square, bends, missing marks, and each category on its own."""
         keys = [(column.kind, column.feature if column.kind == "level" else "") for column in self.columns]
         names = [key for key in dict.fromkeys(keys) if key != ("intercept", "")]
         return np.array([names.index(key) if key in names else FIXED for key in keys], dtype=np.intp)
@@ -118,8 +130,7 @@ class Encoding:
         own = [
             i
             for i, column in enumerate(self.columns)
-            if column.kind in ("intercept", "slope")
-            or (column.kind == "square" and column.feature == LENGTH)
+            if column.kind in ("intercept", "slope", "square")
             or (column.kind == "level" and column.feature in PERSONAL_CATEGORIES)
         ]
         return np.array(own, dtype=np.intp)
@@ -142,23 +153,28 @@ class Encoding:
     def encode(self, outputs: pd.DataFrame) -> npt.NDArray[np.float32]:
         """The columns of N outputs (N, P)."""
         encoded = np.zeros((len(outputs), len(self.columns)), dtype=np.float32)
-        encoded[:, 0] = 1.0
-        for scale in self.scales:
-            standard = scale.standard(_numbers(outputs, scale.feature))
-            absent = np.isnan(standard)
-            standard[absent] = 0.0
-            for i in self.positions("slope", scale.feature):
-                encoded[:, i] = standard
-            for i in self.positions("square", scale.feature):
-                encoded[:, i] = np.where(absent, 0.0, standard**2 - 1.0)
-            for i, knot in zip(self.positions("bend", scale.feature), scale.knots, strict=True):
-                encoded[:, i] = np.where(absent, 0.0, np.maximum(standard - knot, 0.0))
-            for i in self.positions("missing", scale.feature):
-                encoded[:, i] = absent
+        standard = {scale.feature: scale.standard(_numbers(outputs, scale.feature)) for scale in self.scales}
         for i, column in enumerate(self.columns):
-            if column.kind == "level" and column.feature in outputs:
+            if column.kind == "intercept":
+                encoded[:, i] = 1.0
+            elif column.kind == "level" and column.feature in outputs:
                 encoded[:, i] = (outputs[column.feature] == column.level).to_numpy(dtype=bool, na_value=False)
+            elif column.kind != "level":
+                encoded[:, i] = _curve(column, standard[column.feature])
         return encoded
+
+
+def _curve(column: Column, standard: Floats) -> Floats:
+    """What a column makes of a feature's standard scores (N,); a missing one is as good as the mean."""
+    absent = np.isnan(standard)
+    if column.kind == "missing":
+        return absent.astype(np.float64)
+    value = standard
+    if column.kind == "square":
+        value = standard**2 - 1.0
+    elif column.kind == "bend":
+        value = np.maximum(standard - column.knot, 0.0)
+    return np.where(absent, 0.0, value)
 
 
 def _numbers(outputs: pd.DataFrame, name: str) -> Floats:

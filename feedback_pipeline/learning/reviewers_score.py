@@ -109,7 +109,8 @@ def choose_slopes(encoding: Encoding, agent_level: Floats, moments: ReviewerMome
     if slopes is True:
         return PersonalModel(encoding, agent_level, full, True, np.inf)
     plain = fit_reviewer_model(severity_alone, encoding.group)
-    gain = full.log_likelihood - plain.log_likelihood - float((full.variances.personal[1:] > 0).sum())
+    variances = np.unique(encoding.personal_group[full.variances.personal > 0])
+    gain = full.log_likelihood - plain.log_likelihood - float((variances > 0).sum())
     chosen = full if gain > 0 else plain
     return PersonalModel(encoding, agent_level, chosen, gain > 0, gain)
 
@@ -128,15 +129,16 @@ def agent_levels(agent: Ints, reviewer: Ints, response: Floats, n_agents: int, n
 
 
 def shrunken_means(code: Ints, value: Floats, n: int) -> Floats:
-    """Empirical-Bayes means of each code 0..n-1 (n,): one-way random effects around 0, variances by moments."""
+    """Empirical-Bayes means of each code 0..n-1 around the mean of all (n,): one-way random effects, variances by moments."""
     count = np.bincount(code, minlength=n).astype(np.float64)
     seen = int((count > 0).sum())
-    mean = np.divide(group_sums(code, value, n), count, out=np.zeros(n), where=count > 0)
     if len(value) <= seen or seen < 2:
         return np.zeros(n)
+    value = value - value.mean()
+    mean = np.divide(group_sums(code, value, n), count, out=np.zeros(n), where=count > 0)
     within = float(((value - mean[code]) ** 2).sum()) / (len(value) - seen)
     spread = len(value) - float((count**2).sum()) / len(value)
-    between = max(float((count * mean**2).sum()) - within * seen, 0.0) / spread
+    between = max(float((count * mean**2).sum()) - within * (seen - 1), 0.0) / spread
     total = count * between + within
     shrunken: Floats = np.divide(mean * count * between, total, out=np.zeros(n), where=total > 0)
     return shrunken

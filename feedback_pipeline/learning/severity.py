@@ -1,9 +1,13 @@
 """Reviewer severity: how many points more than the average reviewer somebody gives.
 
 score = agent + o_output + u_reviewer + e, with o ~ N(0, s_o2), u ~ N(0, s_u2), e ~ N(0, s_e2). Outputs are nested in agents,
-so both are absorbed and one system in the reviewers is left (Henderson's mixed-model equations). Where every reviewer's
-within-output contrast is precise, output effects are fixed instead: contrasts cannot be fooled by who reviews what. Where no
-output has two reviewers the model is not identified and a moment estimate on agent means stands in, marked not comparable.
+so both are absorbed and one system in the reviewers is left (Henderson's mixed-model equations).
+
+Random outputs trust that who reviews an output has nothing to do with how good it is; then they are the more precise estimate.
+Fixed outputs compare reviewers on the same outputs alone and cannot be fooled by who reviews what. They are taken where they
+are precise enough by themselves, and where the data contradict that trust, as with reviewers who work in fixed groups on
+outputs of different difficulty. Where no output has two reviewers the model is not identified and a moment estimate on agent
+means stands in, marked not comparable.
 """
 
 from dataclasses import dataclass
@@ -14,9 +18,9 @@ import numpy.typing as npt
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.mixed_model import (
     ReviewDesign,
-    absorbed,
-    solve_laplacian,
-    solve_random_outputs,
+    Solution,
+    fixed_outputs,
+    random_outputs,
     variance_components,
 )
 from feedback_pipeline.learning.panel import Floats, Ints, group_sums
@@ -27,8 +31,9 @@ AGENT_MEANS = "agent means"
 NOT_ESTIMATED = "none"
 
 _MIN_RESIDUAL_DF = 10
-_PRECISE_CONTRAST = 0.25
-_LEAST_NOISE = 1e-6
+_PRECISE = 0.25
+_CONTRADICTION = 3.0
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,11 @@ class Severity:
     """Severity of each reviewer in one aspect.
 
     Attributes:
-        value: Points more than average (R,), 0 for a reviewer without a score in this aspect.
-        se: Standard error (R,), NaN where undefined.
+        value: Points more than the mean of the reviewers (R,), shrunken; 0 for a reviewer without a score in this aspect.
+            With fixed outputs the mean of a component is taken to be that of all reviewers.
+        se: Standard error of that deviation (R,): the posterior one with severities drawn from one population, so value and
+            se make an interval. Beyond 2,000 reviewers that of a reviewer whose co-reviewers are known, which is less. NaN
+            where undefined: without a score, with one reviewer in all, or where reviewers do not differ beyond chance.
         n_reviews: Scores the estimate of each reviewer rests on (R,).
         component: Connected component of the reviewer-output graph (R,), -1 for a reviewer without a score.
         comparable: Whether a reviewer can be compared with most others through outputs reviewed by both sides (R,).
@@ -103,65 +111,66 @@ def fallback_severity(design: ReviewDesign, score: Floats, reason: str) -> Sever
 
 
 def _joint_model(design: ReviewDesign, score: Floats) -> Severity:
-    laplacian = absorbed(design, 1.0 / design.per_output)
-    output_mean = group_sums(design.row_output, score, len(design.per_output)) / design.per_output
-    within = score - output_mean[design.row_output]
-    contrast_rhs = group_sums(design.row_reviewer, within, design.n_reviewers)
-    contrast, contrast_var = solve_laplacian(laplacian, contrast_rhs, design)
-
-    within_ss = float(within @ within)
-    # Reviewers who differ by a constant leave no noise at all; what rounding leaves must not decide a division.
-    unexplained = max(within_ss - float(contrast_rhs @ contrast), _LEAST_NOISE * within_ss)
-    noise = unexplained / design.n_residual
-    variances = variance_components(design, score, within_ss, noise)
+    within = fixed_outputs(design, score)
+    variances = variance_components(design, score, within)
     noise, output, reviewer = variances
     if reviewer <= 0.0:
         reason = "reviewers do not differ beyond chance"
-        return _result(design, np.zeros(design.n_reviewers), np.zeros(design.n_reviewers), RANDOM_OUTPUTS, reason, variances)
-
-    # A reviewer who shares no output has no contrast at all; beyond _DENSE_REVIEWERS contrast variances are not computed.
-    seen = design.per_reviewer > 0
+        return _result(
+            design, np.zeros(design.n_reviewers), np.full(design.n_reviewers, np.nan), RANDOM_OUTPUTS, reason, variances
+        )
     ridge = noise / reviewer
-    if contrast_var is not None and (np.sqrt(noise * contrast_var[seen]) < _PRECISE_CONTRAST * np.sqrt(reviewer)).all():
-        value, _ = solve_laplacian(laplacian, contrast_rhs, design, ridge)
-        return _result(design, value, _standard_error(contrast_var, noise, seen), FIXED_OUTPUTS, None, variances)
-    value, unit_var = solve_random_outputs(design, score, ridge, noise / output if output > 0.0 else np.inf)
-    return _result(design, value, _standard_error(unit_var, noise, seen), RANDOM_OUTPUTS, None, variances)
+    method, chosen = FIXED_OUTPUTS, within.equations.solve(ridge)
+    se = _standard_error(design, chosen, noise, reviewer)
+    if not chosen.exact or (se[design.per_reviewer > 0] >= _PRECISE * np.sqrt(reviewer)).any():
+        random = random_outputs(design, score, noise / output if output > 0.0 else np.inf).solve(ridge)
+        if not _contradicts(chosen, random, noise):
+            method, chosen, se = RANDOM_OUTPUTS, random, _standard_error(design, random, noise, reviewer)
+    return _result(design, chosen.value, se, method, None, variances)
 
 
-def _standard_error(unit_var: Floats, noise: float, seen: npt.NDArray[np.bool_]) -> Floats:
-    return np.where(seen, np.sqrt(noise * np.maximum(unit_var, 0.0)), np.nan)
+def _contradicts(fixed: Solution, random: Solution, noise: float) -> bool:
+    """Whether random outputs are further from fixed ones than reviews handed out evenly would let them be.
+
+    With outputs unrelated to their reviewers the difference of the two predictions has as covariance the difference of their
+    error covariances (Hausman, Econometrica 46, 1978, Lemma 2.1; it holds for best linear predictions as well). What its sum
+    of squares has beyond the trace estimates the squared bias of random outputs. At a ratio of 2 both are expected to be
+    equally wrong; the line lies higher, because the ratio of a small design is often above 2 by chance.
+    """
+    expected = noise * max(fixed.trace - random.trace, _ROUNDING * fixed.trace)
+    return float(((fixed.value - random.value) ** 2).sum()) > _CONTRADICTION * expected
+
+
+def _standard_error(design: ReviewDesign, solution: Solution, noise: float, reviewer: float) -> Floats:
+    """Of the deviation from the mean of the reviewers at hand, (R,): that mean is known from its prior only, s_u2 / R."""
+    common = reviewer / design.reviewers_seen if solution.exact else 0.0
+    return np.where(design.per_reviewer > 0, np.sqrt(np.maximum(noise * solution.variance - common, 0.0)), np.nan)
 
 
 def _agent_means(design: ReviewDesign, score: Floats, reason: str, rounds: int = 3) -> Severity:
     """Alternate agent means and shrunken reviewer means; s2 and t2 by the moments of the one-way layout."""
-    n_rows, per_reviewer = len(score), design.per_reviewer
-    n_seen = design.reviewers_seen
-    value = np.zeros(design.n_reviewers)
+    n_rows, n_seen = len(score), design.reviewers_seen
+    per_reviewer = np.maximum(design.per_reviewer, 1.0)  # nothing is divided by the reviewers without a score
+    value, undefined = np.zeros(design.n_reviewers), np.full(design.n_reviewers, np.nan)
     if n_rows <= n_seen:
         reason = f"{reason}, and no reviewer has two scores"
-        return _result(design, value, np.full(len(value), np.nan), AGENT_MEANS, reason, (np.nan, np.nan, np.nan))
+        return _result(design, value, undefined, AGENT_MEANS, reason, (np.nan, np.nan, np.nan))
     per_agent = np.bincount(design.row_agent)
     noise = spread = 0.0
     for _ in range(rounds):
         agent_mean = group_sums(design.row_agent, score - value[design.row_reviewer], len(per_agent)) / per_agent
         residual = score - agent_mean[design.row_agent]
-        mean = group_sums(design.row_reviewer, residual, len(value)) / np.maximum(per_reviewer, 1)
+        mean = group_sums(design.row_reviewer, residual, len(value)) / per_reviewer
         noise = float(((residual - mean[design.row_reviewer]) ** 2).sum()) / (n_rows - n_seen)
         numerator = float((per_reviewer * mean**2).sum()) - noise * (n_seen - 1)
-        spread = max(0.0, numerator / (n_rows - float((per_reviewer**2).sum()) / n_rows))
-        shrink = (
-            np.divide(per_reviewer * spread, per_reviewer * spread + noise, out=np.zeros_like(mean), where=per_reviewer > 0)
-            if spread > 0
-            else 0.0
-        )
-        value = mean * shrink
-    se = np.sqrt(
-        np.divide(
-            spread * noise, per_reviewer * spread + noise, out=np.zeros_like(value), where=per_reviewer * spread + noise > 0
-        )
-    )
-    return _result(design, value, np.where(per_reviewer > 0, se, np.nan), AGENT_MEANS, reason, (noise, np.nan, spread))
+        spread = max(0.0, numerator / (n_rows - float((design.per_reviewer**2).sum()) / n_rows))
+        value = mean * (per_reviewer * spread / (per_reviewer * spread + noise)) if spread > 0 else np.zeros_like(mean)
+    if spread <= 0.0:
+        reason = f"{reason}, and reviewers do not differ beyond chance"
+        return _result(design, value, undefined, AGENT_MEANS, reason, (noise, np.nan, spread))
+    se = np.sqrt(spread * noise / (per_reviewer * spread + noise))
+    se[design.per_reviewer == 0] = np.nan
+    return _result(design, value, se, AGENT_MEANS, reason, (noise, np.nan, spread))
 
 
 def _result(

@@ -9,6 +9,7 @@ from feedback_pipeline.orchestration.assets import GROUPS
 from feedback_pipeline.orchestration.checks import checks
 from feedback_pipeline.orchestration.jobs import jobs
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
+from feedback_pipeline.orchestration.reviewer_checks import reviewers_checks
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -26,7 +27,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     }
     return dg.Definitions(
         assets=[asset for modules in GROUPS.values() for module in modules for asset in module.assets],
-        asset_checks=checks,
+        asset_checks=[*checks, reviewers_checks],
         jobs=jobs,
         resources=resources | given,
         executor=dg.in_process_executor,

@@ -2,12 +2,13 @@
 
 Blocking checks stop the learning run before anything is published; the days that fail them are taken out of the feature store,
 so that the next pass reads and checks them again. Warnings say that data gets thinner or dirtier.
-Belongs here: names, thresholds, severities. Does not belong here: how a value is observed (day_evidence, finding_evidence).
+Belongs here: names, thresholds, severities. Does not belong here: how a value is observed (day_evidence, finding_evidence), and
+the warnings about reviewers (reviewer_checks).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
@@ -29,6 +30,7 @@ from feedback_pipeline.orchestration.withdrawal import bad_days, withdraw, withd
 from feedback_pipeline.settings import ScoreBounds, Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from feedback_pipeline.storage.feature_store import FeatureStore
@@ -94,11 +96,11 @@ def _look(
     if not _passes(blocking):
         out = bad_days(stored, lambda *part: _passes(_blocking_evidence(*store.read_tables(*part), part, bounds)))
         withdraw(store, out)
-    results = [_result(asset, name, evidence, out=out) for (asset, name), evidence in blocking.items()]
+    results = [check_result(asset, name, evidence, out=out) for (asset, name), evidence in blocking.items()]
     return [
         *results,
-        _result(HUMAN_FEEDBACK, "few_reviews_refused", _refused(database), warning=True),
-        _result(FEATURE_TABLE, "few_values_missing", missing_values(outputs, MISSING_SHARE), warning=True),
+        check_result(HUMAN_FEEDBACK, "few_reviews_refused", _refused(database), warning=True),
+        check_result(FEATURE_TABLE, "few_values_missing", missing_values(outputs, MISSING_SHARE), warning=True),
     ]
 
 
@@ -133,17 +135,25 @@ def findings_valid(
     """Looks at the findings of the latest learning run before they are published."""
     from feedback_pipeline.orchestration.finding_evidence import unusable_findings
 
-    asset = QUALITY_CORRELATIONS.path[-1]
     with in_own_words():
-        store = feature_store.open(database.open())
-        learning_run_id = store.latest(asset)
-        if learning_run_id is None:
-            raise StoreError(f"there is no result of {asset}; materialize {asset}")
-        frames, _ = store.read_result(learning_run_id, asset)
-        return _result(QUALITY_CORRELATIONS, "findings_valid", unusable_findings(frames["findings"]))
+        frames, _ = latest_result(feature_store.open(database.open()), QUALITY_CORRELATIONS)
+        return check_result(QUALITY_CORRELATIONS, "findings_valid", unusable_findings(frames["findings"]))
 
 
 checks = [reviewed_days_checks, findings_valid]
+
+
+def latest_result(store: "FeatureStore", asset: dg.AssetKey) -> "tuple[dict[str, pd.DataFrame], dict[str, Any]]":
+    """Frames and facts of the latest learning run that has a result of this asset.
+
+    Raises:
+        StoreError: there is none.
+    """
+    name = asset.path[-1]
+    learning_run_id = store.latest(name)
+    if learning_run_id is None:
+        raise StoreError(f"there is no result of {name}; materialize {name}")
+    return store.read_result(learning_run_id, name)
 
 
 def days_of(tags: Mapping[str, str], today: date) -> tuple[date, date]:
@@ -164,9 +174,10 @@ def _refused(database: DatabaseResource) -> Evidence:
     return Evidence(refused / (refused + reviews) if refused else 0.0, REFUSED_SHARE, {"refused": refused, "reviews": reviews})
 
 
-def _result(
+def check_result(
     asset: dg.AssetKey, name: str, evidence: Evidence, *, warning: bool = False, out: Sequence[date] = ()
 ) -> dg.AssetCheckResult:
+    """What the check found, with what it observed and what it allows; `out` are the days withdrawn if it failed."""
     withdrawn = {_OUT: _days(out)} if out and not evidence.passed else {}
     return dg.AssetCheckResult(
         asset_key=asset,

@@ -121,12 +121,32 @@ _CORRELATIONS: Final[list[tuple[str, str, str]]] = [
 ]
 
 _SEVERITIES: Final[list[tuple[str, str, str]]] = [
-    ("reviewer", "string", "a pseudonym of this run: R1, R2, ..."),
+    ("reviewer", "string", "R1, R2, ...: the reviewers of this run in the order of their ids"),
     ("aspect", "string", "what was scored"),
     ("severity", "float", "points given above (+) or below (-) the average reviewer"),
     ("se", "float", "its standard error"),
     ("n_reviews", "int", "reviews of this reviewer"),
-    ("comparable", "bool", "whether this reviewer can be compared with all others"),
+    ("comparable", "bool", "whether this reviewer can be compared with most others"),
+    ("method", "string", "how it was estimated"),
+    ("reason", "string", "why not by the joint model of scores"),
+]
+
+_AGREEMENT: Final[list[tuple[str, str, str]]] = [
+    ("aspect", "string", "what was scored; decision = what was decided"),
+    ("alpha", "float", "Krippendorff's alpha of all agents' outputs: 1 = all agree, 0 = no better than chance"),
+    ("ci_low", "float", "95 % interval over outputs"),
+    ("ci_high", "float", "95 % interval over outputs"),
+    ("alpha_adjusted", "float", "the same after severity is removed"),
+    ("adjusted_ci_low", "float", "95 % interval, given the severities"),
+    ("adjusted_ci_high", "float", "95 % interval, given the severities"),
+    ("n_outputs", "int", "outputs with two or more reviewers"),
+    ("n_reviewers", "int", "reviewers who gave a value"),
+    ("reason", "string", "why something is undefined"),
+]
+
+_COMPONENTS: Final[list[tuple[str, str, str]]] = [
+    ("component", "int", "reviewers whom shared outputs connect; severity cannot be compared between components"),
+    ("reviewers", "int", "how many"),
 ]
 
 _PUBLISHED: Final[list[tuple[str, str, str]]] = [
@@ -168,6 +188,16 @@ def correlations_schema() -> dg.TableSchema:
 def severities_schema() -> dg.TableSchema:
     """Columns of the severity table of preference_models."""
     return _schema(_SEVERITIES)
+
+
+def agreement_schema() -> dg.TableSchema:
+    """Columns of the agreement table of preference_models."""
+    return _schema(_AGREEMENT)
+
+
+def components_schema() -> dg.TableSchema:
+    """Columns of the table of components of preference_models."""
+    return _schema(_COMPONENTS)
 
 
 def published_schema() -> dg.TableSchema:

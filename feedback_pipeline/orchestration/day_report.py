@@ -52,7 +52,8 @@ def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days:
     """The distribution of the features over the days of the run, one picture for a whole range, on its last day."""
     if not days:
         return
-    from feedback_pipeline.orchestration.pictures import feature_distributions, markdown
+    from feedback_pipeline.orchestration.drawing import markdown
+    from feedback_pipeline.orchestration.pictures import feature_distributions
 
     last = max(days)
     first = max(min(days), last - timedelta(days=PICTURED_DAYS - 1))

@@ -1,16 +1,17 @@
-"""Metadata of the learning run: its counts, its findings as a table, the heat map. Reviewers appear as R1, R2, ..."""
+"""Metadata of the learning run: its counts, reviewers and findings as tables and pictures. Reviewers appear as R1, R2, ..."""
 
 import math
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
-from feedback_pipeline.orchestration.columns import correlations_schema, severities_schema
+from feedback_pipeline.learning.features import FLEET, OVERALL
+from feedback_pipeline.orchestration.columns import agreement_schema, components_schema, correlations_schema, severities_schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from feedback_pipeline.learning_pass import CorrelationOutcome, PublishedRun, SeverityOutcome
+    from feedback_pipeline.learning_pass import CorrelationOutcome, PreferenceOutcome, PublishedRun
 
 MAX_ROWS: Final = 100
 _LABELS: Final = {
@@ -20,26 +21,67 @@ _LABELS: Final = {
     "n_reviewers": "reviewers",
     "n_pairs": "pairs tested",
     "n_published": "findings published",
+    "accuracy": "decisions foreseen by the preference models",
+    "baseline": "decisions foreseen by the reviewers' own majorities",
+    "n_test": "decisions held out",
     "window_first": "window from",
     "window_last": "window to",
 }
 
 
-def describe_severities(outcome: "SeverityOutcome") -> dict[str, Any]:
-    """Counts of the window and the severities of all reviewers under pseudonyms."""
-    frame = outcome.severities
-    people = {person: f"R{number}" for number, person in enumerate(sorted(frame["reviewer_id"].unique()), start=1)}
-    ranked = frame.assign(reviewer=frame["reviewer_id"].map(people)).sort_values(["aspect", "severity"], kind="stable")
+def describe_preferences(outcome: "PreferenceOutcome") -> dict[str, Any]:
+    """Counts of the window, how well decisions are foreseen, severities, agreement and who can be compared."""
+    from feedback_pipeline.orchestration.reviewer_frames import numbered
+
+    shown = numbered(outcome.frames)
+    components = shown["components"].groupby("component", as_index=False).size().rename(columns={"size": "reviewers"})
+    fleet = shown["agreement"][shown["agreement"]["agent_name"] == FLEET]
+    tables = {
+        "severities": (_severities(shown["severities"]), severities_schema()),
+        "agreement": (fleet, agreement_schema()),
+        "reviewers by component": (components, components_schema()),
+    }
     return {
         **_facts(outcome.learning_run_id, outcome.facts),
-        "dagster/row_count": len(frame),
-        "severities": dg.MetadataValue.table(_records(ranked.head(MAX_ROWS), severities_schema()), severities_schema()),
+        "dagster/row_count": len(shown["severities"]),
+        "components": len(components),
+        "second reviews that would connect them": len(shown["bridges"]),
+        **{
+            name: dg.MetadataValue.table(_records(frame.head(MAX_ROWS), schema), schema)
+            for name, (frame, schema) in tables.items()
+        },
+        **{name: dg.MetadataValue.md(picture) for name, picture in _reviewer_pictures(shown).items()},
     }
+
+
+def _severities(severities: "pd.DataFrame") -> "pd.DataFrame":
+    """Overall first, then by aspect; the strictest first."""
+    first = (severities["aspect"] != OVERALL).rename("later")
+    ordered = severities.assign(later=first).sort_values(["later", "aspect", "severity", "reviewer"])
+    return ordered.assign(reviewer="R" + ordered["reviewer"].astype(str))
+
+
+def _reviewer_pictures(shown: "dict[str, pd.DataFrame]") -> dict[str, str]:
+    from feedback_pipeline.orchestration import reviewer_pictures as pictures
+    from feedback_pipeline.orchestration.agreement_picture import agreement_before_and_after
+    from feedback_pipeline.orchestration.drawing import markdown
+    from feedback_pipeline.orchestration.reviewer_frames import drifters, standards
+
+    drawn = {
+        "severity by reviewer": pictures.severity_caterpillar(shown["severities"]),
+        "quality standards": pictures.quality_standards(standards(shown["models"])),
+        "agreement before and after": agreement_before_and_after(shown["agreement"]),
+    }
+    changing = drifters(shown["models"])
+    if changing:
+        drawn["severity by month"] = pictures.severity_by_month(shown["months"], changing)
+    return {name: markdown(png, name) for name, png in drawn.items()}
 
 
 def describe_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
     """Counts, the heat map, and the published findings with the strongest first."""
-    from feedback_pipeline.orchestration.pictures import correlation_heat_map, markdown
+    from feedback_pipeline.orchestration.drawing import markdown
+    from feedback_pipeline.orchestration.pictures import correlation_heat_map
 
     findings = outcome.findings
     published = findings[findings["published"]]
@@ -62,7 +104,7 @@ def describe_publication(outcome: "PublishedRun") -> dict[str, Any]:
 def _facts(learning_run_id: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Plain counts of the learning run; anything longer than a word belongs in a table."""
     plain = {
-        _LABELS.get(key, key.replace("_", " ")): value
+        _LABELS.get(key, key.replace("_", " ")): _plain(value)
         for key, value in facts.items()
         if isinstance(value, bool | int | float | str)
     }

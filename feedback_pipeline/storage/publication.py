@@ -13,6 +13,7 @@ from feedback_pipeline.storage.bulk import copy_rows, nullable, stable_id, stage
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.publication_rows import Publication
 from feedback_pipeline.storage.published_patterns import write_patterns
+from feedback_pipeline.storage.published_reviewers import write_reviewers
 
 _CORRELATION_COLUMNS = {
     "feature": "agent_output_feature",
@@ -48,12 +49,14 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
         _write_states(connection, publication)
         _write_correlations(connection, publication)
         superseded = write_patterns(connection, publication, patterns)
+        reviewers = write_reviewers(connection, publication)
         deleted = _delete_changes(connection, publication.consumed)
     return {
         "feedback_quality_correlations": len(publication.findings),
         "agent_learning_patterns": len(patterns),
         "patterns_superseded": superseded,
         "agent_learning_state": len(publication.agents),
+        **reviewers,
         "feedback_changes_consumed": deleted,
     }
 

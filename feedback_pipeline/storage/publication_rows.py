@@ -1,7 +1,7 @@
 """What one learning run publishes, before it is written."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,7 @@ class Publication:
     Attributes:
         findings: Every tested pair, as `learning.findings.find` returns them.
         evidence: agent_name and feedback_id of at most 100 reviews per agent.
+        reviewers: The frames of `learning.reviewer_results.ReviewerResults`, documents as JSON text.
         consumed: Ids of feedback_changes this run has learned from.
     """
 
@@ -68,4 +69,5 @@ class Publication:
     agents: Sequence[AgentState] = field(repr=False)
     findings: pd.DataFrame = field(repr=False)
     evidence: pd.DataFrame = field(repr=False)
+    reviewers: Mapping[str, pd.DataFrame] = field(repr=False)
     consumed: npt.NDArray[np.int64] = field(repr=False)

@@ -37,10 +37,8 @@ def read_findings(database: Database, agent_name: str, *, unpublished: bool = Fa
         UserError: nothing was learned yet, or the agent is not known.
     """
     with database.snapshot() as connection:
-        run = _last_run(connection)
-        if run is None:
-            raise UserError("nothing has been learned yet; run `feedback-pipeline learn --all`")
-        state = _fleet_state(run) if agent_name == FLEET else _agent_state(connection, agent_name)
+        run = learned_run(connection)
+        state = _fleet_state(run) if agent_name == FLEET else agent_state(connection, agent_name)
         with connection.cursor(row_factory=dict_row) as cursor:
             findings = cursor.execute(_FINDINGS, (agent_name, unpublished)).fetchall()
     if agent_name != FLEET:
@@ -60,7 +58,12 @@ def _fleet_state(run: Document) -> Document:
     }
 
 
-def _agent_state(connection: Connection, agent_name: str) -> Document:
+def agent_state(connection: Connection, agent_name: str) -> Document:
+    """The row of agent_learning_state of an agent.
+
+    Raises:
+        UserError: the agent is not known.
+    """
     with connection.cursor(row_factory=dict_row) as cursor:
         state = cursor.execute(
             "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"
@@ -73,6 +76,18 @@ def _agent_state(connection: Connection, agent_name: str) -> Document:
             ]
             raise UserError(f"no agent {agent_name!r} has been learned from; known agents: {', '.join(known) or 'none'}")
     return state
+
+
+def learned_run(connection: Connection) -> Document:
+    """The last learning run.
+
+    Raises:
+        UserError: nothing was learned yet.
+    """
+    run = _last_run(connection)
+    if run is None:
+        raise UserError("nothing has been learned yet; run `feedback-pipeline learn --all`")
+    return run
 
 
 def _last_run(connection: Connection) -> Document | None:

@@ -10,9 +10,8 @@ from feedback_pipeline.learning.approval import (
     ApprovalModel,
     averaged_logistic,
     fit_approval,
-    fit_logistic,
 )
-from feedback_pipeline.learning.approval_direct import fit_direct_approval
+from feedback_pipeline.learning.approval_direct import fit_direct_approval, fit_logistic
 from feedback_pipeline.learning.reviewer_moments import RowDesign
 from feedback_pipeline.learning.reviewers import FIXED
 from feedback_pipeline.learning.reviewers_design import Encoding
@@ -46,13 +45,28 @@ def test_planted_standards_are_recovered_with_honest_errors() -> None:
 
 def test_effects_solve_the_penalised_score_equations() -> None:
     score, approved, reviewer, _ = decided(each=15, reviewers=30)
-    columns = np.column_stack([np.ones(len(score)), score - 6])
-    design = RowDesign(columns, np.arange(len(score)), reviewer, 30, np.zeros(1, dtype=np.intp))
-    model = fit_logistic(design, approved, np.full(2, FIXED)).model
-    residual = approved - expit(design.linear(model.population, model.effects))
-    own = np.bincount(reviewer, weights=residual)
-    np.testing.assert_allclose(own, model.effects[:, 0] / model.variances.personal[0], atol=5e-3)
-    np.testing.assert_allclose(columns.T @ residual, 0.04 * model.population, atol=5e-2)
+    found = fit_approval(score, approved, reviewer, 30)
+    residual = approved - expit(found.intercept[reviewer] + found.slope * score)
+    own = found.intercept - found.population_intercept
+    np.testing.assert_allclose(np.bincount(reviewer, weights=residual), own / found.population_variance, atol=5e-3)
+    scaled = (score - score.mean()) / score.std()
+    population = [found.population_intercept + found.slope * score.mean(), found.slope * score.std()]
+    np.testing.assert_allclose([residual.sum(), scaled @ residual], 0.04 * np.array(population), atol=5e-3)
+
+
+@pytest.mark.parametrize(("each", "reviewers"), [(15, 30), (3, 100), (200, 2), (50, 1)])
+def test_the_model_of_scores_and_the_general_logistic_model_agree(each: int, reviewers: int) -> None:
+    score, approved, reviewer, _ = decided(each, reviewers)
+    found = fit_approval(score, approved, reviewer, reviewers)
+    columns = np.column_stack([np.ones(len(score)), (score - score.mean()) / score.std()])
+    design = RowDesign(columns, np.arange(len(score)), reviewer, reviewers, np.zeros(1, dtype=np.intp))
+    general = fit_logistic(design, approved, np.full(2, FIXED))
+    np.testing.assert_allclose(found.slope * score.std(), general.population[1], rtol=5e-3)
+    np.testing.assert_allclose(found.slope_se * score.std(), np.sqrt(general.population_covariance[1, 1]), rtol=5e-3)
+    np.testing.assert_allclose(found.population_variance, general.variances.personal[0], rtol=2e-2)
+    own = found.intercept - found.population_intercept
+    np.testing.assert_allclose(own, general.effects[:, 0], atol=2e-2)
+    np.testing.assert_allclose(found.intercept_variance, general.uncertainty[:, 0, 0], rtol=2e-2)
 
 
 def test_standards_move_with_the_scale_of_the_scores() -> None:
@@ -178,3 +192,24 @@ def test_approval_is_learned_from_features_where_there_are_no_scores() -> None:
         encoding, columns, everyone[few], agent[few], reviewer[few], approved[few], n_agents=4, n_reviewers=reviewers
     )
     assert not sparse.slopes
+
+
+def test_ten_thousand_reviewers() -> None:
+    score, approved, reviewer, bar = decided(each=10, reviewers=10_000)
+    found = fit_approval(score, approved, reviewer, 10_000)
+    # Quasi-likelihood is known to flatten the slope where decisions are few.
+    assert found.slope == pytest.approx(1.8, rel=0.12)
+    assert np.corrcoef(found.s50, bar)[0, 1] > 0.75
+    # As far off as they say.
+    assert np.mean(np.abs(found.s50 - bar) < 1.96 * found.se) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_approval_among_many_refusals() -> None:
+    score, _, reviewer, _ = decided(each=20, reviewers=20)
+    approved = np.zeros(len(score))
+    approved[np.argmax(score)] = 1
+    found = fit_approval(score, approved, reviewer, 20)
+    p = found.probability(score, 0.0, reviewer)
+    assert np.isfinite(p).all()
+    assert p.mean() < 0.05
+    assert found.reason is not None or (found.s50 > np.quantile(score, 0.95)).all()

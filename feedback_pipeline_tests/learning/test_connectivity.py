@@ -7,7 +7,7 @@ from scipy import stats
 
 from feedback_pipeline.learning.connectivity import Connectivity, connectivity
 from feedback_pipeline.learning.panel import Panel
-from feedback_pipeline.learning.severity import Severity, estimate_severity
+from feedback_pipeline.learning.severity import FIXED_OUTPUTS, Severity, estimate_severity
 from feedback_pipeline_tests.learning.test_agreement import crossed_panel, panel_from, real_panel
 
 N_GROUPS, SIZE = 8, 3
@@ -52,24 +52,30 @@ def ranks_of(documents: int, bridges: float, seed: int) -> tuple[Severity, float
     )
 
 
-NOT_YET = pytest.mark.xfail(
-    strict=True, reason="severity trusts random outputs while contrasts are imprecise, although groups differ in difficulty"
-)
-
-
-@pytest.mark.parametrize("documents", [pytest.param(300, marks=NOT_YET), 1000])
+@pytest.mark.parametrize("documents", [300, 1000])
 def test_bridges_between_fixed_groups_make_severities_comparable(documents: int) -> None:
-    found = [ranks_of(documents, bridges=0.05, seed=seed) for seed in range(4)]
+    """At 200 documents a group even somebody who knows the groups and all variances comes to .951 on average, at 100 to .93."""
+    found = [ranks_of(documents, bridges=0.05, seed=seed) for seed in range(12)]
     assert np.mean([raw for _, _, raw, _ in found]) < 0.75
     assert all(severity.comparable.all() for severity, *_ in found)
     assert np.mean([rank for _, rank, _, _ in found]) >= 0.95
+    assert np.mean([within for *_, within in found]) >= 0.95
+
+
+@pytest.mark.parametrize("documents", [50, 100])
+def test_fixed_groups_are_seen_through_from_few_documents(documents: int) -> None:
+    found = [ranks_of(documents, bridges=0.05, seed=seed) for seed in range(12)]
+    assert all(severity.method == FIXED_OUTPUTS for severity, *_ in found)
+    assert np.mean([rank for _, rank, _, _ in found]) >= 0.80
+    assert np.mean([within for *_, within in found]) >= 0.95
 
 
 def test_without_bridges_severities_hold_within_groups_and_the_groups_are_named() -> None:
-    severity, overall, _, within = ranks_of(300, bridges=0.0, seed=1)
-    assert within >= 0.95
-    assert overall < 0.9
-    assert not severity.comparable.any()
+    for seed in range(1, 7):
+        severity, overall, _, within = ranks_of(300, bridges=0.0, seed=seed)
+        assert within >= 0.95
+        assert overall < 0.9
+        assert not severity.comparable.any()
     agent, output, reviewer, score, _ = fixed_groups(300, 0.0, seed=1)
     found = connectivity(panel_from(output, reviewer, score, agent=agent))
     names = [f"r{code:05d}" for code in range(N_GROUPS * SIZE)]
@@ -161,5 +167,5 @@ def test_ten_thousand_reviewers_who_never_meet() -> None:
 def test_real_reviews(shared_data: Path) -> None:
     assert connectivity(real_panel(shared_data / "summeval_op")).components == (("rater-1", "rater-2", "rater-3"),)
     separate = connectivity(real_panel(shared_data / "wmt_ted_ende"))
-    assert separate.components == tuple((f"ende-ted-rater{n}",) for n in (1, 2, 3, 4))
+    assert separate.components == tuple((f"ende-ted-rater{n}",) for n in (4, 1, 3, 2))  # who has most reviews comes first
     assert len(separate.bridges) == 3

@@ -52,8 +52,8 @@ def test_custom_feature_names(name: str, usable: bool) -> None:
 
 
 @pytest.mark.parametrize(("name", "usable"), [
-    ("content_quality", True), ("SEO fit.v-2", True), ("overall", False), ("Overall", True), ("a\n", False), ("", False),
-    ("9lives", False), ("x" * 64, True), ("x" * 65, False), ("a\x1fb", False),
+    ("content_quality", True), ("SEO fit.v-2", True), ("overall", False), ("Overall", True), ("decision", False),
+    ("a\n", False), ("", False), ("9lives", False), ("x" * 64, True), ("x" * 65, False), ("a\x1fb", False),
 ])  # fmt: skip
 def test_aspect_names(name: str, usable: bool) -> None:
     assert is_aspect_name(name) is usable

@@ -93,7 +93,7 @@ def test_moments_add_and_subtract() -> None:
 
 
 def test_moments_equal_sums_over_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback_pipeline.learning.reviewer_moments._LONGEST_SEGMENT", 7)
+    monkeypatch.setattr("feedback_pipeline.learning.reviewer_moments._BLOCK_ROWS", 7)
     design, y = small_case(reviewers=9)
     weight = np.random.default_rng(0).random(len(y))
     found = moments_of(design, y, weight)
@@ -216,13 +216,14 @@ def test_ten_thousand_reviewers_and_a_million_reviews() -> None:
 def test_a_slow_map_is_followed_to_its_rest_in_fewer_steps() -> None:
     rest, pace = np.array([1.0, 0.5, 0.2, 0.0]), np.array([0.5, 0.95, 0.98, 0.9])
 
-    def slow(point: np.ndarray) -> np.ndarray:
+    def slow(point: np.ndarray) -> tuple[np.ndarray, float]:
         moved: np.ndarray = rest + pace * (point - rest)
-        return moved
+        return moved, float(np.abs(moved - point).max())
 
-    found = find_rest(slow, np.full(4, 0.7), tolerance=1e-8, negligible=1e-8, steps=1000)
+    start = np.full(4, 0.7)
+    found = find_rest(slow, start, least_gain=1e-8, steps=1000)
     assert found is not None
     np.testing.assert_allclose(found[0], rest, atol=1e-6)
-    assert found[1] < 200  # plain repetition takes 800
-    assert find_rest(slow, np.full(4, 0.7), tolerance=1e-8, negligible=1e-8, steps=5) is None
-    assert find_rest(lambda point: point * np.nan, np.ones(4), tolerance=1e-8, negligible=1e-8, steps=50) is None
+    assert found[1] < 400  # plain repetition takes 700
+    assert find_rest(slow, start, least_gain=1e-8, steps=5) is None
+    assert find_rest(lambda point: (point * np.nan, 1.0), start, least_gain=1e-8, steps=50) is None

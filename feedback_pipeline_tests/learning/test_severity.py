@@ -45,7 +45,84 @@ def test_random_outputs_equal_the_full_mixed_model_equations() -> None:
     left = design.T @ design + np.diag(penalty)
     solution = np.linalg.solve(left, design.T @ score)
     np.testing.assert_allclose(found.value, solution[405:], atol=1e-9)
-    np.testing.assert_allclose(found.se, np.sqrt(found.noise * np.diag(np.linalg.inv(left))[405:]), rtol=1e-8)
+    np.testing.assert_allclose(found.se, error_of_deviations(left, found.noise, 12), rtol=1e-7)
+
+
+def error_of_deviations(left: np.ndarray, noise: float, reviewers: int) -> np.ndarray:
+    """Posterior standard errors of the last unknowns' deviations from their mean."""
+    centre = np.eye(reviewers) - 1 / reviewers
+    errors: np.ndarray = np.sqrt(noise * np.diag(centre @ np.linalg.inv(left)[-reviewers:, -reviewers:] @ centre))
+    return errors
+
+
+def test_fixed_outputs_equal_the_equations_with_a_column_per_output() -> None:
+    agent, output, reviewer, score, _ = crossed(3.0, outputs=300, reviewers=6, agents=5, seed=4)
+    found = estimate_severity(agent, output, reviewer, score, 6)
+    assert found.method == FIXED_OUTPUTS
+    design = np.hstack([np.eye(300)[output], np.eye(6)[reviewer]])
+    left = design.T @ design + np.diag(np.append(np.zeros(300), np.full(6, found.noise / found.reviewer)))
+    np.testing.assert_allclose(found.value, np.linalg.solve(left, design.T @ score)[300:], atol=1e-9)
+    np.testing.assert_allclose(found.se, error_of_deviations(left, found.noise, 6), rtol=1e-7)
+
+
+@pytest.mark.parametrize("per_output", [1.2, 3.0])
+def test_intervals_cover_the_truth(per_output: float) -> None:
+    inside = []
+    for seed in range(10):
+        agent, output, reviewer, score, truth = crossed(per_output, seed=seed, outputs=1500)
+        found = estimate_severity(agent, output, reviewer, score, 40)
+        inside.append((np.abs(found.value - truth + truth.mean()) < 1.96 * found.se).mean())
+    assert np.mean(inside) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 400))
+
+
+@pytest.mark.parametrize("per_output", [1.05, 1.1, 1.2])
+def test_random_outputs_are_kept_where_reviews_are_handed_out_evenly(per_output: float) -> None:
+    methods = []
+    for seed in range(15):
+        agent, output, reviewer, score, _ = crossed(per_output, seed=seed)
+        methods.append(estimate_severity(agent, output, reviewer, score, 40).method)
+    assert methods.count(RANDOM_OUTPUTS) >= 14
+
+
+@pytest.mark.parametrize("dense", [2000, 10])
+def test_random_outputs_are_given_up_where_the_better_outputs_go_to_some_reviewers(
+    dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedback_pipeline.learning.mixed_model._DENSE_REVIEWERS", dense)
+    raw = []
+    for seed in range(5):
+        agent, output, reviewer, score, truth = preferring(seed)
+        found = estimate_severity(agent, output, reviewer, score, 40)
+        assert found.method == FIXED_OUTPUTS
+        assert np.corrcoef(found.value, truth)[0, 1] > 0.95
+        raw.append(np.corrcoef(np.bincount(reviewer, weights=score) / np.bincount(reviewer), truth)[0, 1])
+    assert np.mean(raw) < 0.6
+
+
+def preferring(seed: int) -> tuple[np.ndarray, ...]:
+    """Few outputs with two reviewers, the better ones on the desks of the reviewers with the higher codes."""
+    rng = np.random.default_rng(seed)
+    quality = np.sort(rng.normal(0, 2.0, 3000))
+    first = np.clip(np.arange(3000) * 40 // 3000 + rng.integers(-8, 9, 3000), 0, 39)
+    step = rng.integers(1, 9, 3000)
+    second = np.where(first + step < 40, first + step, first - step)
+    twice = np.flatnonzero(rng.random(3000) < 0.3)
+    output = np.concatenate([np.arange(3000), twice])
+    reviewer = np.concatenate([first, second[twice]])
+    truth = rng.normal(0, 0.9, 40)
+    score = 6 + quality[output] + truth[reviewer] + rng.normal(0, 0.7, len(output))
+    return rng.integers(0, 5, 3000)[output], output, reviewer, score, truth
+
+
+def test_beyond_dense_sizes_values_stay_and_standard_errors_take_the_others_as_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, output, reviewer, score, _ = preferring(0)
+    dense = estimate_severity(agent, output, reviewer, score, 40)
+    monkeypatch.setattr("feedback_pipeline.learning.mixed_model._DENSE_REVIEWERS", 10)
+    sparse = estimate_severity(agent, output, reviewer, score, 40)
+    np.testing.assert_allclose(sparse.value, dense.value, atol=1e-7)
+    pairs = np.bincount(output)[output] == 2
+    information = 0.5 * np.bincount(reviewer[pairs], minlength=40) + dense.noise / dense.reviewer
+    np.testing.assert_allclose(sparse.se, np.sqrt(dense.noise / information))
 
 
 def test_conjugate_gradients_agree_with_the_dense_solution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,8 +232,54 @@ def test_reviewers_without_a_score_keep_severity_zero_and_no_component() -> None
 
 def test_equal_scores_everywhere() -> None:
     agent, output, reviewer, _, _ = crossed(2.0, outputs=300, reviewers=6)
-    found = estimate_severity(agent, output, reviewer, np.full(len(output), 7.0), 6)
-    np.testing.assert_allclose(found.value, 0.0, atol=1e-12)
+    for n in (len(output), 1):
+        found = estimate_severity(agent[::n], output[::n], reviewer[::n], np.full(len(output), 7.0)[::n], 6)
+        np.testing.assert_allclose(found.value, 0.0, atol=1e-12)
+        assert np.isnan(found.se).all()
+        assert found.reason is not None
+
+
+@pytest.mark.parametrize("method", [FIXED_OUTPUTS, RANDOM_OUTPUTS])
+def test_a_reviewer_with_one_review_is_known_little_better_than_anybody(method: str) -> None:
+    agent, output, reviewer, score, _ = preferring(1) if method == FIXED_OUTPUTS else crossed(1.2, seed=1)
+    found = estimate_severity(
+        np.append(agent, 0), np.append(output, output.max() + 1), np.append(reviewer, 40), np.append(score, 10.0), 41
+    )
+    before = estimate_severity(agent, output, reviewer, score, 40)
+    assert before.method == found.method == method
+    assert found.n_reviews[40] == 1
+    assert not found.comparable[40]
+    # Nobody else reviewed that output: with fixed outputs nothing is known but the prior.
+    prior = np.sqrt(found.reviewer * (1 - 1 / 41))
+    assert found.se[40] == pytest.approx(prior) if method == FIXED_OUTPUTS else 0.5 * prior < found.se[40] < prior
+    assert found.value[40] == pytest.approx(0.0, abs=1e-9) if method == FIXED_OUTPUTS else 0 < found.value[40] < 4
+    np.testing.assert_allclose(found.value[:40], before.value, atol=0.1)
+
+
+def test_a_reviewer_who_always_gives_the_same_score_is_as_severe_as_the_others_make_them() -> None:
+    agent, output, reviewer, score, _ = crossed(3.0, seed=2, outputs=800, reviewers=8)
+    for constant in (2.0, 6.0, 10.0):
+        same = np.where(reviewer == 3, constant, score)
+        found = estimate_severity(agent, output, reviewer, same, 8)
+        others = np.delete(found.value, 3)
+        assert np.isfinite(found.value).all()
+        assert np.isfinite(found.se).all()
+        level = np.mean([same[reviewer == r].mean() for r in range(8) if r != 3])
+        assert found.value[3] - others.mean() == pytest.approx(constant - level, abs=0.35)
+
+
+def test_ten_thousand_reviewers() -> None:
+    rng = np.random.default_rng(7)
+    n, outputs = 100_000, 40_000
+    output, reviewer = np.sort(rng.integers(0, outputs, n)), rng.integers(0, 10_000, n)
+    truth = rng.normal(0, 0.9, 10_000)
+    score = 6 + rng.normal(0, 0.9, outputs)[output] + truth[reviewer] + rng.normal(0, 0.9, n)
+    found = estimate_severity(np.arange(outputs)[output] % 50, output, reviewer, score, 10_000)
+    assert found.method == RANDOM_OUTPUTS
+    seen = found.n_reviews > 0
+    assert np.corrcoef(found.value[seen], truth[seen])[0, 1] > 0.9
+    inside = np.abs(found.value - truth)[seen] < 1.96 * found.se[seen]
+    assert 0.9 < inside.mean() < 0.97
 
 
 def test_relabelling_reviewers_and_shuffling_outputs_changes_nothing() -> None:

@@ -25,6 +25,10 @@ CHECKS = {
     ("feature_table", "no_reviewed_output_lost", True),
     ("feature_table", "feature_values_valid", True),
     ("feature_table", "few_values_missing", False),
+    ("preference_models", "reviewers_agree", False),
+    ("preference_models", "reviewers_connected", False),
+    ("preference_models", "severity_steady", False),
+    ("preference_models", "severity_estimated", False),
     ("quality_correlations", "findings_valid", True),
 }
 EDGES = {

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from feedback_pipeline.orchestration.pictures import MAX_AGENTS, correlation_heat_map, feature_distributions, markdown
+from feedback_pipeline.orchestration.drawing import markdown
+from feedback_pipeline.orchestration.pictures import MAX_AGENTS, correlation_heat_map, feature_distributions
 
 LIMIT = 400_000
 

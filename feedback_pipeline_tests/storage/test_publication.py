@@ -94,7 +94,7 @@ def test_an_agent_that_leaves_the_window_is_superseded_with_that_reason(shop: Pa
 
 
 def test_results_of_different_runs_are_refused_naming_the_asset(shop: Pass) -> None:
-    learning_pass.estimate_preferences(shop.database, shop.store, shop.settings, now=NOW)
+    learning_pass.learn_preference_models(shop.database, shop.store, shop.settings, now=NOW)
     with pytest.raises(StoreError, match="materialize quality_correlations again"):
         learning_pass.publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
 

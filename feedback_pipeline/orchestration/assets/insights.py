@@ -21,9 +21,10 @@ QUALITY_CORRELATIONS: Final = dg.AssetKey("quality_correlations")
     group_name="insights",
     kinds={"python", "numpy"},
     owners=OWNERS,
-    code_version="1",
-    description="How strict each reviewer is, on each aspect, and every score with that strictness taken out. "
-    "Estimated from outputs that several people reviewed wherever there are enough of them.",
+    code_version="2",
+    description="How strict each reviewer is, on each aspect, and every score with that strictness taken out, estimated from "
+    "outputs that several people reviewed wherever there are enough of them; what each reviewer wants and how well that "
+    "foresees their decisions; how far the reviewers agree, who can be compared with whom, and whose severity changes.",
     metadata={"dagster/column_schema": severities_schema()},
 )
 def preference_models(
@@ -31,16 +32,16 @@ def preference_models(
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,
 ) -> dg.MaterializeResult[None]:
-    """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores."""
+    """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores, learns what reviewers want."""
     from feedback_pipeline import learning_pass
-    from feedback_pipeline.orchestration.insight_report import describe_severities
+    from feedback_pipeline.orchestration.insight_report import describe_preferences
 
     plain = database.open()
     with only_stores_are_retried():
         store = feature_store.open(plain)
         # The pass began when the run took the lock: before the days were read.
-        outcome = learning_pass.estimate_preferences(plain, store, Settings(), now=learning_lock.taken_at)
-        return dg.MaterializeResult(metadata=describe_severities(outcome))
+        outcome = learning_pass.learn_preference_models(plain, store, Settings(), now=learning_lock.taken_at)
+        return dg.MaterializeResult(metadata=describe_preferences(outcome))
 
 
 @dg.asset(
