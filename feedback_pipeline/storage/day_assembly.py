@@ -1,4 +1,4 @@
-"""From the rows of the database to the two tables of each day: check, join outputs with their reviews, split by day."""
+"""From the rows of the database to the tables of each day: check, join outputs with their reviews, split by day."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES, TEXT_FEATURES, valid_range
 from feedback_pipeline.storage.custom_features import custom_columns
-from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
+from feedback_pipeline.storage.day_tables import DECISION_POINTS, FEATURE_TABLE, HUMAN_FEEDBACK
 from feedback_pipeline.storage.ledger import DETAIL_LIMIT, Reason
 from feedback_pipeline.storage.named_numbers import NamedNumbers, split_named_numbers, usable_custom_features, usable_scores
 from feedback_pipeline.storage.refusals import Refusals, usable_numbers, where
@@ -25,7 +25,7 @@ _DAY_US: Final = 86_400_000_000
 _DECISIONS: Final = pa.array(["approve", "reject", "request_changes"])
 _CATEGORY_LENGTH: Final = 64
 _LONGEST_NAME: Final = 100  # what the published tables hold
-_NO_AGENT: Final = r"^\s*\*?\s*$|[[:cntrl:]]"
+_NO_NAME: Final = r"^\s*\*?\s*$|[[:cntrl:]]"
 _LINE_BREAK: Final = "[\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029]"
 _RUN_NUMBERS: Final = ("duration_ms", "input_tokens", "output_tokens", "cost")
 
@@ -37,12 +37,14 @@ class DayTables:
     Attributes:
         human_feedback: One row per (output, review).
         feature_table: One row per output.
+        decision_points: One row per output and decision point.
         reviews: Reviews of the day in the database.
         refused_reviews: Those of them that belong to no output.
     """
 
     human_feedback: pa.Table
     feature_table: pa.Table
+    decision_points: pa.Table
     reviews: int
     refused_reviews: int
 
@@ -54,23 +56,28 @@ class Outputs:
     Attributes:
         table: Columns of FEATURE_TABLE without content_id.
         custom: The agents' own features.
+        points: Columns of DECISION_POINTS, in the order of the outputs.
+        point_output: Position of the output of each of those rows.
         nameless: Executions with a run that is no output for want of a usable agent name.
     """
 
     table: pa.Table
     custom: NamedNumbers
+    points: pa.Table
+    point_output: Ints
     nameless: pa.Array
 
 
-def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusals) -> Outputs:
+def usable_outputs(rows: pa.Table, points: pa.Table, texts: Mapping[str, Floats], refusals: Refusals) -> Outputs:
     """Check the outputs read; numbers that are none become missing.
 
     Args:
         rows: Columns of `OUTPUTS`.
+        points: Columns of `extraction_sql.DECISION_POINTS`; those whose name cannot be used are left out.
         texts: Text features, arrays aligned with the rows; empty = not read, all missing.
         refusals: Receives what cannot be used.
     """
-    named = _usable_agent_names(rows["agent_name"])
+    named = _usable_names(rows["agent_name"])
     nameless = rows.filter(pc.invert(named)).combine_chunks()
     refusals.add("agent_performance", nameless["performance_id"], Reason.UNUSABLE_NAME, "agent_name")
     kept = named.to_numpy()
@@ -90,7 +97,22 @@ def usable_outputs(rows: pa.Table, texts: Mapping[str, Floats], refusals: Refusa
         columns[name] = _short_text(rows[name])
     names = [field.name for field in FEATURE_TABLE if field.name != "content_id"]
     custom = usable_custom_features(split_named_numbers(rows["custom_names"], rows["custom_values"]), ids, refusals)
-    return Outputs(pa.table({name: columns[name] for name in names}), custom, nameless["execution_id"].combine_chunks())
+    table = pa.table({name: columns[name] for name in names})
+    found, output = _usable_points(points, ids, refusals)
+    keys = table.select(["agent_name", "execution_id"]).take(pa.array(output))
+    found = pa.table({name: (keys if name in keys.column_names else found)[name] for name in DECISION_POINTS.names})
+    return Outputs(table, custom, found, output, nameless["execution_id"].combine_chunks())
+
+
+def _usable_points(points: pa.Table, ids: pa.Array, refusals: Refusals) -> tuple[pa.Table, Ints]:
+    """The decision points of the runs `ids` with a usable name, in the order of the runs, and the place of each one's run."""
+    place = pc.fill_null(pc.index_in(points["performance_id"].combine_chunks(), value_set=ids), -1).to_numpy()
+    usable = _usable_names(points["decision_point"]).to_numpy()
+    refused = points["performance_id"].filter(pa.array(~usable & (place >= 0)))
+    refusals.add("agent_performance", refused.unique(), Reason.UNUSABLE_NAME, "decision_point")
+    kept = np.flatnonzero(usable & (place >= 0))
+    kept = kept[np.argsort(place[kept], kind="stable")]
+    return points.take(pa.array(kept)), place[kept]
 
 
 def usable_reviews(rows: pa.Table, bounds: Mapping[str, tuple[float, float]], refusals: Refusals) -> pa.Table:
@@ -160,7 +182,9 @@ def assemble_days(all_reviews: pa.Table, reviews: pa.Table, outputs: Outputs, re
         features, rows = _feature_table(outputs, output[part], feedback["content_id"])
         features = _with_custom(features, outputs.custom, rows, day, refusals)
         read_reviews = int(counts[index])
-        result[day] = DayTables(feedback.select(HUMAN_FEEDBACK.names), features, read_reviews, read_reviews - int(used[index]))
+        points = outputs.points.filter(pa.array(np.isin(outputs.point_output, rows)))
+        refused = read_reviews - int(used[index])
+        result[day] = DayTables(feedback.select(HUMAN_FEEDBACK.names), features, points, read_reviews, refused)
     return result
 
 
@@ -208,8 +232,8 @@ def _days(moments: pa.ChunkedArray) -> Ints:
     return days
 
 
-def _usable_agent_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
-    usable = pc.and_(pc.less_equal(pc.utf8_length(names), _LONGEST_NAME), pc.invert(pc.match_substring_regex(names, _NO_AGENT)))
+def _usable_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    usable = pc.and_(pc.less_equal(pc.utf8_length(names), _LONGEST_NAME), pc.invert(pc.match_substring_regex(names, _NO_NAME)))
     return pc.fill_null(usable, False)
 
 

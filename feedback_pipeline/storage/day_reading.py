@@ -17,7 +17,14 @@ from feedback_pipeline.storage.copying import copy_blocks, copy_table
 from feedback_pipeline.storage.database import Connection
 from feedback_pipeline.storage.day_assembly import DayTables, assemble_days, usable_outputs, usable_reviews
 from feedback_pipeline.storage.day_ranges import moment
-from feedback_pipeline.storage.extraction_sql import OUTPUTS, REVIEWS, TEXTS, ExtractionQueries, unusable_confidences
+from feedback_pipeline.storage.extraction_sql import (
+    DECISION_POINTS,
+    OUTPUTS,
+    REVIEWS,
+    TEXTS,
+    ExtractionQueries,
+    unusable_confidences,
+)
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
 from feedback_pipeline.storage.source_columns import source_columns
@@ -28,7 +35,7 @@ class DayReader:
 
     Args:
         conn: A connection inside one snapshot.
-        beside: A second connection of the same snapshot: reviews are read while the server gathers the outputs.
+        beside: A second connection of the same snapshot: reviews and decision points are read while outputs are gathered.
         bounds: Score bounds by aspect, "*" for the others.
         with_texts: Whether texts are read; without them their features are missing.
     """
@@ -42,14 +49,18 @@ class DayReader:
         """Read days that have reviews."""
         queries = ExtractionQueries(self._columns, days)
         with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(copy_table, self._beside, queries.reviews(), REVIEWS)
+            reading = pool.submit(self._read_beside, queries)
             runs = copy_table(self._conn, queries.outputs(), OUTPUTS)
-            rows = reading.result()
+            rows, points = reading.result()
         texts = self._texts(queries, runs["performance_id"]) if self._with_texts else {}
         self._refuse_confidences(runs)
         reviews = usable_reviews(rows, self._bounds, self.refusals)
-        outputs = usable_outputs(runs, texts, self.refusals)
+        outputs = usable_outputs(runs, points, texts, self.refusals)
         return assemble_days(rows.select(["feedback_id", "reviewed_at"]), reviews, outputs, self.refusals)
+
+    def _read_beside(self, queries: ExtractionQueries) -> tuple[pa.Table, pa.Table]:
+        rows = copy_table(self._beside, queries.reviews(), REVIEWS)
+        return rows, copy_table(self._beside, queries.decision_points(), DECISION_POINTS)
 
     def refuse_before(self, first_day: date) -> None:
         """Refuse reviews before the first day that the ledger does not hold yet."""

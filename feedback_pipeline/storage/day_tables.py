@@ -1,4 +1,4 @@
-"""The two tables of a day: their schemas, their order, and what is refused before anything is written."""
+"""The tables of a day: their schemas, their order, and what is refused before anything is written."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedback_pipeline.errors import StoreError
-from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES
+from feedback_pipeline.learning.features import CATEGORIES, DECISION_FEATURES, NUMERIC_FEATURES
 
 HUMAN_FEEDBACK: Final = pa.schema(
     [
@@ -42,9 +42,20 @@ FEATURE_TABLE: Final = pa.schema(
 )
 """One row per output; custom features follow as further float64 columns."""
 
+DECISION_POINTS: Final = pa.schema(
+    [
+        pa.field("agent_name", pa.string(), nullable=False),
+        pa.field("execution_id", pa.string(), nullable=False),
+        pa.field("decision_point", pa.string(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in DECISION_FEATURES),
+    ]
+)
+"""One row per output and decision point."""
+
 REVIEW_ORDER: Final = ("agent_name", "execution_id", "reviewed_at", "feedback_id")
 OUTPUT_ORDER: Final = ("agent_name", "execution_id")
 _REVIEW_KEY: Final = ("agent_name", "execution_id", "feedback_id")
+_POINT_KEY: Final = ("agent_name", "execution_id", "decision_point")
 
 
 def score_matrix(
@@ -103,6 +114,19 @@ def checked_outputs(table: pa.Table) -> pa.Table:
     custom = [name for name in table.column_names if name not in FEATURE_TABLE.names]
     schema = pa.schema([*FEATURE_TABLE, *(pa.field(name, pa.float64()) for name in sorted(custom))])
     return in_order(_cast(table.select(schema.names), schema, "feature_table", OUTPUT_ORDER), OUTPUT_ORDER)
+
+
+def checked_decision_points(table: pa.Table) -> pa.Table:
+    """Return decision_points with exact types and in canonical order.
+
+    Raises:
+        StoreError: columns, types, nulls or repeated keys that the schema does not allow.
+    """
+    if table.schema.names != DECISION_POINTS.names:
+        raise StoreError(
+            f"decision_points must have the columns {DECISION_POINTS.names}, got {table.schema.names}; nothing was written"
+        )
+    return in_order(_cast(table, DECISION_POINTS, "decision_points", _POINT_KEY), _POINT_KEY)
 
 
 def _cast(table: pa.Table, schema: pa.Schema, name: str, key: tuple[str, ...]) -> pa.Table:

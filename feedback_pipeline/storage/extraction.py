@@ -21,7 +21,7 @@ from feedback_pipeline.storage.day_reading import DayReader
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.ledger_settling import settle, settled_entries
 
-EXTRACTION_VERSION: Final = 2
+EXTRACTION_VERSION: Final = 3
 """To be raised whenever the same rows of the database would be stored differently."""
 
 GROUP_REVIEWS: Final = 100_000
@@ -190,7 +190,9 @@ class _Job:
 
     def _write(self, day: date, tables: DayTables) -> int:
         facts = {"reviews": tables.reviews, "refused_reviews": tables.refused_reviews}
-        self._store.write_day(day, tables.human_feedback, tables.feature_table, self._version, facts)
+        self._store.write_day(
+            day, tables.human_feedback, tables.feature_table, self._version, facts, decision_points=tables.decision_points
+        )
         return tables.reviews
 
     def _groups(self, days: list[date]) -> Iterator[list[date]]:

@@ -18,6 +18,7 @@ from feedback_pipeline.storage.source_columns import SourceColumns
 
 SEPARATOR: Final = "\x1f"
 _TEXT_LIMIT: Final = 65  # one more than a category may have
+_NAME_LIMIT: Final = 101  # one more than the name of a decision point may have
 
 REVIEWS: Final = pa.schema(
     [
@@ -58,12 +59,30 @@ OUTPUTS: Final = pa.schema(
         *((name, pa.string()) for name in CATEGORIES),
     ]
 )
+DECISION_POINTS: Final = pa.schema(
+    [
+        ("performance_id", pa.string()),
+        ("decision_point", pa.string()),
+        ("decision_count", pa.float64()),
+        ("confidence_score", pa.float64()),
+        ("min_confidence", pa.float64()),
+        ("alternatives_count", pa.float64()),
+        ("reasoning_length", pa.float64()),
+    ]
+)
 TEXTS: Final = pa.schema([("performance_id", pa.string()), ("content", pa.large_string()), ("keywords", pa.large_string())])
 
 _REVIEW: Final = "review_feedback"
 _WORKFLOW: Final = "content_review_workflows"
 _RUN: Final = "agent_performance"
 _DECISION: Final = "agent_decisions"
+# Equal numbers have exactly their own mean: the sum of three times .7 is not three times .7.
+_MEANS: Final = SQL(
+    "count(*) AS decision_count, CASE WHEN min(usable) = max(usable) THEN min(usable) "
+    "ELSE sum(usable) / nullif(count(usable), 0) END AS confidence_score, min(usable) AS min_confidence, "
+    "sum(alternatives)::float8 / nullif(count(alternatives), 0) AS alternatives_count, "
+    "sum(reasoning)::float8 / nullif(count(reasoning), 0) AS reasoning_length"
+)
 
 
 @dataclass(frozen=True)
@@ -200,8 +219,8 @@ class ExtractionQueries:
         )
 
     def _decisions(self) -> Composable:
+        """All decisions of run p as one row."""
         c = self.columns
-        low, high = valid_range("confidence_score")
         documents = [c.json("d", _DECISION, name) for name in ("input_data", "output_data")]
         labels = SQL(", ").join(
             SQL("coalesce(nullif({0} -> {2}, 'null'), nullif({1} -> {2}, 'null')) AS {3}").format(
@@ -214,27 +233,51 @@ class ExtractionQueries:
             for name in CATEGORIES
         )
         return SQL(
-            # Equal numbers have exactly their own mean: the sum of three times .7 is not three times .7.
-            "SELECT count(*) AS decision_count, CASE WHEN min(usable) = max(usable) THEN min(usable) "
-            "ELSE sum(usable) / nullif(count(usable), 0) END AS confidence_score, min(usable) AS min_confidence, "
-            "count(confidence) - count(usable) AS unusable_confidences, "
-            "sum(alternatives)::float8 / nullif(count(alternatives), 0) AS alternatives_count, "
-            "sum(reasoning)::float8 / nullif(count(reasoning), 0) AS reasoning_length, {chosen} FROM ("
-            "SELECT {confidence} AS confidence, CASE WHEN {confidence} BETWEEN {low} AND {high} THEN {confidence} END AS usable, "
+            "SELECT {means}, count(confidence) - count(usable) AS unusable_confidences, {chosen} FROM ("
+            "SELECT {numbers}, {labels} FROM agent_decisions d WHERE {own} ORDER BY {oldest}) AS decisions"
+        ).format(
+            means=_MEANS,
+            chosen=chosen,
+            numbers=self._decision_numbers(),
+            labels=labels,
+            own=self._own_decisions(),
+            oldest=self._oldest(),
+        )
+
+    def decision_points(self) -> Composable:
+        """The decisions of every output, a row for each of its decision points; columns of `DECISION_POINTS`."""
+        return SQL(
+            "WITH {runs} SELECT p.id, d.point, d.decision_count, d.confidence_score, d.min_confidence, d.alternatives_count, "
+            "d.reasoning_length FROM runs p CROSS JOIN LATERAL (SELECT point, {means} FROM ("
+            "SELECT left({point}, {limit}) AS point, {numbers} FROM agent_decisions d WHERE {own} ORDER BY 1, {oldest}"
+            ") AS decisions WHERE point IS NOT NULL GROUP BY point) AS d"
+        ).format(
+            runs=self._runs(),
+            means=_MEANS,
+            point=self.columns.text("d", _DECISION, "decision_point"),
+            limit=Literal(_NAME_LIMIT),
+            numbers=self._decision_numbers(),
+            own=self._own_decisions(),
+            oldest=self._oldest(),
+        )
+
+    def _decision_numbers(self) -> Composable:
+        c = self.columns
+        low, high = valid_range("confidence_score")
+        return SQL(
+            "{confidence} AS confidence, CASE WHEN {confidence} BETWEEN {low} AND {high} THEN {confidence} END AS usable, "
             "char_length({reasoning}) AS reasoning, "
-            "CASE WHEN jsonb_typeof({alternatives}) = 'array' THEN jsonb_array_length({alternatives}) END AS alternatives, "
-            "{labels} FROM agent_decisions d WHERE {own} ORDER BY {oldest}) AS decisions"
+            "CASE WHEN jsonb_typeof({alternatives}) = 'array' THEN jsonb_array_length({alternatives}) END AS alternatives"
         ).format(
             low=Literal(low),
             high=Literal(high),
-            chosen=chosen,
             confidence=c.number("d", _DECISION, "confidence_score"),
             reasoning=c.text("d", _DECISION, "reasoning"),
             alternatives=c.json("d", _DECISION, "alternatives_considered"),
-            labels=labels,
-            own=self._own_decisions(),
-            oldest=SQL("{} NULLS FIRST, d.id").format(c.raw("d", _DECISION, "created_at", "NULL::timestamptz")),
         )
+
+    def _oldest(self) -> Composable:
+        return SQL("{} NULLS FIRST, d.id").format(self.columns.raw("d", _DECISION, "created_at", "NULL::timestamptz"))
 
     def _own_decisions(self) -> Composable:
         same = self.columns.type_of(_DECISION, "performance_id") == self.columns.type_of(_RUN, "id")

@@ -5,6 +5,7 @@ Layout under `<root>/<installation>/`:
     days/2026-02-01.json                                 the manifest of a day; a day exists when its manifest does
     days/2026-02-01/human_feedback-<hash>.parquet        data files, named by their content
     days/2026-02-01/feature_table-<hash>.parquet
+    days/2026-02-01/decision_points-<hash>.parquet
     results/<learning run>/<asset>/...                   artifacts of the reduce
     consumed/<token>.parquet                             ids of changes whose days have been extracted
 """
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,10 +25,12 @@ import pyarrow.compute as pc
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.learning.features import CATEGORIES
 from feedback_pipeline.storage.day_tables import (
+    DECISION_POINTS,
     FEATURE_TABLE,
     HUMAN_FEEDBACK,
     OUTPUT_ORDER,
     REVIEW_ORDER,
+    checked_decision_points,
     checked_outputs,
     checked_reviews,
     in_order,
@@ -36,7 +40,8 @@ from feedback_pipeline.storage.results import Consumed, Ids, Results, from_parqu
 
 # Ids are nearly unique: a dictionary of them costs time and saves nothing.
 _DICTIONARY: Final = (
-    *("agent_name", "agent_type", "reviewer_id", "stage", "decision", "aspects.list.element", "scores.list.element"),
+    *("agent_name", "agent_type", "reviewer_id", "stage", "decision", "decision_point"),
+    *("aspects.list.element", "scores.list.element"),
     *CATEGORIES,
 )
 _ATTEMPTS: Final = 5
@@ -66,6 +71,8 @@ class FeatureStore:
         feature_table: pa.Table,
         version: str,
         facts: Mapping[str, Any] | None = None,
+        *,
+        decision_points: pa.Table | None = None,
     ) -> None:
         """Replace a day, whole or not at all: data files first, then the manifest that names them, then the old files go.
 
@@ -75,11 +82,17 @@ class FeatureStore:
             feature_table: Rows by `FEATURE_TABLE` and custom features.
             version: What the rows depend on besides the database.
             facts: JSON values kept in the manifest under "facts".
+            decision_points: Rows by `DECISION_POINTS`; None = none.
 
         Raises:
             StoreError: a column, a type or a key is not what the schema says; nothing is written.
         """
-        tables = {"human_feedback": checked_reviews(human_feedback), "feature_table": checked_outputs(feature_table)}
+        points = DECISION_POINTS.empty_table() if decision_points is None else decision_points
+        tables = {
+            "human_feedback": checked_reviews(human_feedback),
+            "feature_table": checked_outputs(feature_table),
+            "decision_points": checked_decision_points(points),
+        }
         manifest: Manifest = {"day": day.isoformat(), "version": version, "facts": dict(facts or {})}
         manifest["trainable_rows"] = int(pc.sum(tables["human_feedback"]["is_training_data"]).as_py() or 0)
         for name, table in tables.items():
@@ -132,6 +145,16 @@ class FeatureStore:
         """Return feature_table of the days first..last with the days in order; see `read_tables`."""
         return _unified(self._read(("feature_table",), first, last)[0]).combine_chunks()
 
+    def read_decision_points(self, first: date | None, last: date) -> pa.Table:
+        """Return decision_points of the days first..last: of an output reviewed on several days the rows of the last one."""
+        days = self._read(("decision_points",), first, last)[0]
+        numbered = [table.append_column("day", pa.array(np.full(len(table), i))) for i, table in enumerate(days)]
+        points = pa.concat_tables([DECISION_POINTS.empty_table().append_column("day", pa.array([], pa.int64())), *numbered])
+        newest = points.group_by(list(OUTPUT_ORDER)).aggregate([("day", "max")])
+        joined = points.join(newest, list(OUTPUT_ORDER))
+        kept = joined.filter(pc.equal(joined["day"], joined["day_max"])).select(DECISION_POINTS.names)
+        return in_order(kept, DECISION_POINTS.names[:3])
+
     def write_result(
         self, learning_run_id: str, asset: str, frames: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
     ) -> None:
@@ -163,13 +186,13 @@ class FeatureStore:
         for _ in range(_ATTEMPTS):
             manifests = [manifest for day, manifest in self.days().items() if (first is None or day >= first) and day <= last]
             with ThreadPoolExecutor(_THREADS) as pool:
-                files = [manifest[name]["file"] for name in names for manifest in manifests]
-                loaded = list(pool.map(self._load, files))
-            found = [table for table in loaded if table is not None]
+                # A day stored by an older version may lack a table; it is stale and waits to be read again.
+                files = [[manifest[name]["file"] for manifest in manifests if name in manifest] for name in names]
+                loaded = [list(pool.map(self._load, some)) for some in files]
+            found = [[table for table in tables if table is not None] for tables in loaded]
             # A file that has been replaced since its manifest was read: look again.
-            if len(found) == len(files):
-                n = len(manifests)
-                return [found[i * n : (i + 1) * n] for i in range(len(names))]
+            if [len(tables) for tables in found] == [len(some) for some in files]:
+                return found
         raise StoreError(
             "the feature store names data files that do not exist; remove it and run `feedback-pipeline learn --all`"
         )

@@ -80,6 +80,7 @@ def decision(rng: random.Random, sources: Sources) -> Row:
     return {
         "id": identifier(rng),
         "performance_id": owner,
+        "decision_point": rng.choice([None, "draft", "draft", "Überarbeitung", "", "*", "a\tb", "y" * 150]),
         "input_data": rng.choice(DOCUMENTS),
         "output_data": rng.choice(DOCUMENTS),
         "reasoning": rng.choice([None, "", "because", "weil es 日本 ist"]),
@@ -150,6 +151,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def decision_numbers(own: list[Row]) -> Row:
+    """What the decisions of an output, or of one of its decision points, say."""
+    given = [each["confidence_score"] for each in own if each["confidence_score"] is not None]
+    confidences = [confidence for confidence in given if 0 <= confidence <= 1]
+    lists = [document(each["alternatives_considered"]) for each in own]
+    return {
+        "decision_count": float(len(own)),
+        "confidence_score": mean(confidences),
+        "min_confidence": min(confidences, default=None),
+        "alternatives_count": mean([len(each) for each in lists if isinstance(each, list)]),
+        "reasoning_length": mean([len(each["reasoning"]) for each in own if each["reasoning"] is not None]),
+    }
+
+
 class Oracle:
     """The extraction of the definitions, row by row."""
 
@@ -158,6 +173,7 @@ class Oracle:
         self.ledger: set[tuple[str, str, str]] = set()
         self.feedback: dict[date, list[Row]] = {}
         self.features: dict[date, list[Row]] = {}
+        self.points: dict[date, list[Row]] = {}
         workflows = {row["id"]: row for row in sources["content_review_workflows"]}
         for row in sources["review_feedback"]:
             if row["reviewed_at"] is None or row["reviewed_at"].date() > TODAY:
@@ -170,6 +186,9 @@ class Oracle:
             for rows in table.values():
                 rows.sort(key=lambda row: [str(row[k]).encode() for k in ("agent_name", "execution_id") if k in row]
                           + ([row["reviewed_at"], row["feedback_id"]] if "reviewed_at" in row else []))  # fmt: skip
+
+        for day, rows in self.features.items():
+            self.points[day] = [point for row in rows for point in self.decision_points(row)]
 
     def refuse(self, source: str, row: Row, reason: str) -> None:
         self.ledger.add((source, row["id"], reason))
@@ -263,17 +282,22 @@ class Oracle:
             if each["confidence_score"] is not None and not 0 <= each["confidence_score"] <= 1:
                 reason = "number out of bounds" if math.isfinite(each["confidence_score"]) else "not a finite number"
                 self.refuse("agent_decisions", each, reason)
-        given = [each["confidence_score"] for each in own if each["confidence_score"] is not None]
-        confidences = [confidence for confidence in given if 0 <= confidence <= 1]
-        lists = [document(each["alternatives_considered"]) for each in own]
-        row |= {
-            "decision_count": float(len(own)),
-            "confidence_score": mean(confidences),
-            "min_confidence": min(confidences, default=None),
-            "alternatives_count": mean([len(each) for each in lists if isinstance(each, list)]),
-            "reasoning_length": mean([len(each["reasoning"]) for each in own if each["reasoning"] is not None]),
-        }
+        row |= decision_numbers(own)
         return row | self.categories(run, own) | self.texts(own) | self.custom(run)
+
+    def decision_points(self, output: Row) -> list[Row]:
+        """A row for each usable decision point of an output."""
+        keys = {name: output[name] for name in ("agent_name", "execution_id")}
+        run = next(run for run, _ in self.outputs(output["execution_id"]) if run["agent_name"] == output["agent_name"])
+        own = [row for row in self.sources["agent_decisions"] if row["performance_id"] == run["id"]]
+        points = []
+        for point in sorted({row["decision_point"] for row in own if row["decision_point"] is not None}, key=str.encode):
+            if point in ("", "*", "a\tb", "y" * 150):
+                self.refuse("agent_performance", run, "unusable name")
+            else:
+                numbers = decision_numbers([row for row in own if row["decision_point"] == point])
+                points.append(keys | {"decision_point": point} | numbers)
+        return points
 
     def categories(self, run: Row, own: list[Row]) -> Row:
         metadata, row = document(run["metadata"]), {}

@@ -81,6 +81,8 @@ def test_equals_a_plain_reading(database: Database, store: FeatureStore, seed: i
     for day, (feedback, features) in contents(store).items():
         assert plain_feedback(feedback.to_pylist()) == expected.feedback[day]
         assert plain_features(features.to_pylist()) == approximately(expected.features[day])
+        points = store.read_decision_points(day, day).to_pylist()
+        assert points == approximately(expected.points[day])
     assert ledger(database) == expected.ledger
     reasons = {reason for _, _, reason in expected.ledger}
     assert set(report.rejected) == reasons
@@ -121,6 +123,9 @@ def test_order_of_rows_and_number_of_calls_do_not_matter(
     whole = [store.read_tables(FIRST_DAY, TODAY), other_store.read_tables(FIRST_DAY, TODAY)]
     assert whole[0][0].equals(whole[1][0])
     assert whole[0][1].equals(whole[1][1])
+    points = [each.read_decision_points(FIRST_DAY, TODAY) for each in (store, other_store)]
+    assert points[0].equals(points[1])
+    assert points[0].num_rows >= 10
 
 
 def test_many_small_groups_equal_one(

@@ -14,7 +14,7 @@ import pytest
 from feedback_pipeline.errors import StoreError, StoreUnavailable, UserError
 from feedback_pipeline.learning.features import CATEGORIES, NUMERIC_FEATURES
 from feedback_pipeline.storage import results
-from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK, score_matrix
+from feedback_pipeline.storage.day_tables import DECISION_POINTS, FEATURE_TABLE, HUMAN_FEEDBACK, score_matrix
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.files import Files
 
@@ -44,6 +44,15 @@ def features(keys: list[tuple[str, str]], **numbers: float) -> pa.Table:
     return table
 
 
+def points(keys: list[tuple[str, str]], decisions: float = 1.0) -> pa.Table:
+    rows = [
+        {"agent_name": a, "execution_id": e, "decision_point": point, "decision_count": decisions}
+        for a, e in reversed(keys)
+        for point in ("edit", "draft")
+    ]
+    return pa.Table.from_pylist(rows, schema=DECISION_POINTS)
+
+
 @pytest.fixture(params=["disk", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "store") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
@@ -57,7 +66,10 @@ def store(root: str) -> FeatureStore:
 def write(
     store: FeatureStore, day: date = DAY, keys: tuple[tuple[str, str, str], ...] = (("b", "x", "1"), ("a", "y", "2"))
 ) -> None:
-    store.write_day(day, feedback(list(keys), day), features(sorted({(a, e) for a, e, _ in keys})), "v1", {"reviews": 2})
+    outputs = sorted({(a, e) for a, e, _ in keys})
+    store.write_day(
+        day, feedback(list(keys), day), features(outputs), "v1", {"reviews": 2}, decision_points=points(outputs, day.day)
+    )
 
 
 def test_a_day_comes_back_in_order(store: FeatureStore) -> None:
@@ -70,6 +82,41 @@ def test_a_day_comes_back_in_order(store: FeatureStore) -> None:
     assert (manifest["version"], manifest["facts"], manifest["trainable_rows"]) == ("v1", {"reviews": 2}, 2)
     assert manifest["human_feedback"]["rows"] == manifest["feature_table"]["rows"] == 2
     assert store.days() == {DAY: manifest}
+
+
+def test_decision_points_of_an_output_are_those_of_its_last_day(store: FeatureStore) -> None:
+    write(store)
+    write(store, DAY + timedelta(days=1), keys=(("b", "x", "4"),))
+    found = store.read_decision_points(None, DAY + timedelta(days=1))
+    rows = [tuple(row.values())[:4] for row in found.to_pylist()]
+    assert [row[:3] for row in rows] == [("a", "y", "draft"), ("a", "y", "edit"), ("b", "x", "draft"), ("b", "x", "edit")]
+    counts = found["decision_count"].to_pylist()
+    assert counts == [DAY.day, DAY.day, DAY.day + 1, DAY.day + 1]
+    assert store.read_decision_points(None, DAY)["decision_count"].to_pylist() == [DAY.day] * 4
+    assert store.read_decision_points(DAY + timedelta(days=2), DAY + timedelta(days=3)).num_rows == 0
+
+
+def test_a_day_of_an_older_version_has_no_decision_points(store: FeatureStore, root: str) -> None:
+    write(store)
+    days = Files(f"{root}/one/days")
+    manifest = json.loads(days.read(f"{DAY.isoformat()}.json"))
+    del manifest["decision_points"]
+    days.write(f"{DAY.isoformat()}.json", json.dumps(manifest).encode())
+    assert store.read_decision_points(None, DAY).num_rows == 0
+    assert store.read_tables(None, DAY)[0].num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (points([("a", "y")]).drop_columns(["decision_point"]), "must have the columns"),
+        (pa.concat_tables([points([("a", "y")])] * 2), "repeats a key"),
+    ],
+)
+def test_decision_points_that_cannot_be_are_refused(store: FeatureStore, table: pa.Table, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        store.write_day(DAY, feedback([("a", "y", "1")]), features([("a", "y")]), "v1", decision_points=table)
+    assert store.days() == {}
 
 
 def test_installations_do_not_share_days(root: str, store: FeatureStore) -> None:
@@ -109,7 +156,7 @@ def test_rewriting_replaces_and_leaves_no_files(store: FeatureStore, root: str) 
     write(store)
     write(store, keys=(("c", "z", "3"),))
     assert store.read_tables(None, DAY)[0]["agent_name"].to_pylist() == ["c"]
-    assert len(Files(f"{root}/one/days").names(DAY.isoformat())) == 2
+    assert len(Files(f"{root}/one/days").names(DAY.isoformat())) == 3
     store.remove_day(DAY)
     store.remove_day(DAY)
     assert store.days() == {}
@@ -123,7 +170,7 @@ def test_the_same_rows_are_the_same_files_in_any_order(store: FeatureStore) -> N
     assert store.manifest(DAY) == before
 
 
-@pytest.mark.parametrize("survivors", [0, 1, 2])
+@pytest.mark.parametrize("survivors", [0, 1, 2, 3])
 def test_a_writer_that_dies_before_the_manifest_changes_nothing(
     store: FeatureStore, root: str, monkeypatch: pytest.MonkeyPatch, survivors: int
 ) -> None:
@@ -144,9 +191,9 @@ def test_a_writer_that_dies_before_the_manifest_changes_nothing(
             write(store, keys=(("c", "z", "3"),))
     assert all(one.equals(other) for one, other in zip(store.read_tables(None, DAY), before, strict=True))
     days = Files(f"{root}/one/days")
-    assert len(days.names(DAY.isoformat())) == 2 + survivors
+    assert len(days.names(DAY.isoformat())) == 3 + survivors
     write(store, keys=(("d", "z", "3"),))
-    assert len(days.names(DAY.isoformat())) == 2
+    assert len(days.names(DAY.isoformat())) == 3
 
 
 def test_a_torn_local_write_leaves_no_name_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
