@@ -46,6 +46,8 @@ format: $(STAMP) ## let ruff format the code
 bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.learn --million
 	@$(BIN)/python -m benchmarks.bars
+	@$(BIN)/python -m benchmarks.reviewers
+	@$(BIN)/python -m benchmarks.scale
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -184,7 +184,7 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
         StoreError: there is no result of preference_models, or days were extracted again since.
         LearningError: a reviewed output has no features in the store.
     """
-    learning_run_id, panel, facts = _adjusted_panel(store)
+    learning_run_id, panel, facts = adjusted_panel(store)
     features = tuple(only or numeric_columns(panel.outputs.columns))
     subject = Subject.of(panel, panel.scores, features, settings.score_bounds, settings.seed)
     findings, broken = find_what_can_be_found(subject)
@@ -206,12 +206,16 @@ def correlate(store: FeatureStore, settings: Settings, *, only: Sequence[str] | 
 
 def read_subject(store: FeatureStore, settings: Settings, *, only: Sequence[str]) -> Subject:
     """The latest adjusted scores beside the features named in `only`: what `correlate` computes on."""
-    panel = _adjusted_panel(store)[1]
+    panel = adjusted_panel(store)[1]
     return Subject.of(panel, panel.scores, only, settings.score_bounds, settings.seed)
 
 
-def _adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
-    """Learning run, panel with adjusted scores, and facts of the latest preference_models."""
+def adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
+    """Learning run, panel with adjusted scores, and facts of the latest preference_models.
+
+    Raises:
+        StoreError: there is no such result, or days were extracted again since.
+    """
     learning_run_id = _latest(store, PREFERENCE_MODELS)
     frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
     aspects, reviews = tuple(facts["aspects"]), frames["reviews"]

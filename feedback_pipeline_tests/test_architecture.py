@@ -10,9 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "feedback_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("pandas", "pyarrow", "scipy", "sklearn", "mlflow", "matplotlib", "krippendorff", "statsmodels")
+HEAVY = ("pandas", "pyarrow", "scipy", "sklearn", "mlflow", "matplotlib", "statsmodels")
 # threadpoolctl: how many threads the algebra of numpy and scipy may use.
-LEARNING_MAY = {"numpy", "pandas", "scipy", "sklearn", "krippendorff", "threadpoolctl"}
+LEARNING_MAY = {"numpy", "pandas", "scipy", "sklearn", "threadpoolctl"}
 # Which part of the package may be imported from which, besides itself.
 ROOMS = {
     "errors": set(),

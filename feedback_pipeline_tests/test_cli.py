@@ -308,6 +308,7 @@ def test_the_demo_keeps_to_itself(tmp_path: Path) -> None:
     }
     done = _call("demo", "--once", **variables, FEEDBACK_HOME=str(tmp_path / "home"))
     assert "All agents together" in _good(done)
+    assert "Agreement on the overall score" in done.stdout
     assert "findings." in done.stdout
     assert done.stderr == ""
     assert [folder.name for folder in tmp_path.iterdir()] == ["home"]

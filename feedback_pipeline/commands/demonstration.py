@@ -11,6 +11,7 @@ from psycopg import sql
 
 from feedback_pipeline.commands.passes import learn_and_report, set_window
 from feedback_pipeline.commands.rendering import print_highlights
+from feedback_pipeline.commands.reviewers_rendering import print_reviewer_highlights
 from feedback_pipeline.commands.serving import free_port, serve, single_server
 from feedback_pipeline.commands.worlds import write_simulated_world
 from feedback_pipeline.environment import prepared, settings_from_environment
@@ -20,6 +21,7 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.reading import read_findings, read_status
+from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 
 AGENTS: Final = 12
 EXECUTIONS: Final = 150
@@ -77,11 +79,12 @@ def _clear(server: Database, home: Path) -> None:
 
 
 def _tell(database: Database) -> None:
-    """The strongest findings of the agents with the most, then of all agents together."""
+    """The strongest findings of the agents with the most, then of all agents together, then the reviewers."""
     agents: list[dict[str, Any]] = read_status(database)["agents"]
     agents.sort(key=lambda agent: (-agent["parts"].get("correlations", {}).get("published", 0), agent["agent_name"]))
     for name in [*(agent["agent_name"] for agent in agents[:_TOLD_AGENTS]), FLEET]:
         print_highlights(read_findings(database, name), _TOLD_FINDINGS)
+    print_reviewer_highlights(read_reviewers(database), read_agreement(database))
 
 
 def _program() -> str:

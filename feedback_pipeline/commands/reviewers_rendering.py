@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -112,6 +113,19 @@ def print_reviewers(reviewers: Sequence[Document]) -> None:
         out.print(Text(sentence))
 
 
+def print_reviewer_highlights(reviewers: Sequence[Document], agreement: Document) -> None:
+    """Who is strictest, who is mildest, and how far they agree."""
+    out = console()
+    out.print(Text(f"\nReviewers ({len(reviewers):,})", style="bold"))
+    said = _extremes(reviewers)
+    for row in agreement["aspects"]:
+        if row["aspect"] == OVERALL and row["alpha"] is not None:
+            after = "" if row["alpha_adjusted"] is None else f", {row['alpha_adjusted']:.2f} once severity is taken out"
+            said.append(f"Agreement on the overall score: Krippendorff's alpha {row['alpha']:.2f}{after} (1 perfect, 0 chance).")
+    for sentence in said:
+        out.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
+
+
 def _table(reviewers: Sequence[Document], width: int) -> Table:
     columns = [column for column in _COLUMNS if column[-1] or width >= WIDE]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -162,7 +176,9 @@ def _sentences(reviewers: Sequence[Document], out: Console) -> list[str]:
     drifting = sum(bool(reviewer["severity"]["drift"]["drifted"]) for reviewer in reviewers)
     if drifting:
         changed = "changes its" if drifting == 1 else "change their"
-        said.append(f"{people(drifting)} {changed} severity over the months; `feedback-pipeline reviewers REVIEWER` shows them.")
+        said.append(
+            f"{people(drifting)} {changed} severity within the window; `feedback-pipeline reviewers REVIEWER` shows the months."
+        )
     if out.width < WIDE:
         said.append("`feedback-pipeline reviewers REVIEWER` shows what one of them likes; a wider terminal shows it here.")
     return said
