@@ -90,14 +90,14 @@ def fit_approval(score: Floats, approved: Floats, reviewer: Ints, n_reviewers: i
     if not len(score):
         raise LearningError("the approval model has no decision with a score to learn from; wait for more reviews")
     centre, spread = float(score.mean()), float(score.std())
-    if spread <= 1e-9 * (1.0 + abs(centre)):
-        spread = 0.0
-    fit = _fit((score - centre) / (spread or 1.0) * (spread > 0), approved, reviewer, n_reviewers)
+    varies = spread > 1e-9 * (1.0 + abs(centre))
+    spread = spread if varies else 1.0
+    fit = _fit((score - centre) / spread if varies else np.zeros(len(score)), approved, reviewer, n_reviewers)
     n = np.bincount(reviewer, minlength=n_reviewers).astype(np.intp)
     approvals = group_sums(reviewer, approved, n_reviewers)
     # In this order: no decision, nothing but approvals, nothing but refusals.
     censored = np.select([n == 0, approvals == n, approvals == 0], [0, ALL_APPROVED, NONE_APPROVED], default=0).astype(np.intp)
-    return _in_points(fit, centre, spread or 1.0, n, censored, _no_standard(fit, approved, spread > 0))
+    return _in_points(fit, centre, spread, n, censored, _no_standard(fit, approved, varies))
 
 
 def starting_logit(approved: Floats) -> float:

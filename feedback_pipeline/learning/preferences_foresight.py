@@ -120,6 +120,7 @@ class Foresight:
     Attributes:
         route: BY_SCORE, through the score that is expected; BY_FEATURES, the decision directly, where there are few scores.
         personal: What features do to everybody and to each reviewer: to scores in points, or to approval in logits.
+        usual: What each agent usually uses, to be taken out of new outputs before they are encoded.
         agent_slopes: What features do to one agent's scores; None by features.
         approval: From the overall score to the decision; None by features, or without decisions that have a score.
         drift: Logits by which the latest decisions are more often approvals than the model of all times says.
@@ -127,6 +128,7 @@ class Foresight:
 
     route: str
     personal: PersonalModel
+    usual: UsualAmounts
     agent_slopes: AgentSlopes | None
     approval: ApprovalModel | None
     drift: float = 0.0
@@ -222,7 +224,7 @@ def _by_score(reviews: Reviews, approval: ApprovalModel | None) -> Foresight:
     rest = reviews.score - slopes.points(columns, reviews.output_agent)[reviews.output]
     design = RowDesign(columns, reviews.output, reviews.reviewer, reviews.n_reviewers, encoding.personal)
     personal = fit_score_model(encoding, ScoredRows(design, reviews.agent, rest, reviews.n_agents))
-    return Foresight(BY_SCORE, personal, slopes, approval)
+    return Foresight(BY_SCORE, personal, reviews.usual, slopes, approval)
 
 
 def _by_features(reviews: Reviews) -> Foresight:
@@ -236,4 +238,4 @@ def _by_features(reviews: Reviews) -> Foresight:
         n_agents=reviews.n_agents,
         n_reviewers=reviews.n_reviewers,
     )
-    return Foresight(BY_FEATURES, personal, None, None)
+    return Foresight(BY_FEATURES, personal, reviews.usual, None, None)

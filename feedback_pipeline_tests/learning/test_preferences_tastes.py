@@ -113,8 +113,8 @@ def test_uncertainty_is_that_of_the_whole_model() -> None:
     assert (tau2 > 0).all()
     dense = np.zeros((n, 2 + 2 * reviewers))
     dense[:, :2] = columns
-    for row, r in enumerate(reviewer):
-        dense[row, 2 + 2 * r : 4 + 2 * r] = columns[row]
+    for row, who in enumerate(reviewer):
+        dense[row, 2 + 2 * who : 4 + 2 * who] = columns[row]
     everything = np.linalg.inv(dense.T @ dense / s2 + np.diag([0.0, 0.0, *np.tile(1 / tau2, reviewers)]))
     total = _total_covariance(model, np.arange(reviewers), [0, 1])
     for person in range(reviewers):
