@@ -15,7 +15,7 @@ _PREDICTED_ROWS = 131_072
 
 @dataclass(frozen=True)
 class RowDesign:
-    """Rows of a mixed model whose personal columns are some of its population columns.
+    """Rows of a mixed model whose personal columns are some of its population columns, all of about unit size.
 
     Attributes:
         columns: Population columns of each unit (N, P), any float type; a unit is an output, or the row itself.

@@ -146,7 +146,7 @@ def _spread(moments: ReviewerMoments) -> float:
     """Variance of y around its mean as far as a constant column is there, never 0."""
     square = moments.yy / moments.n_rows
     first = moments.xy[0] ** 2 / moments.xx[0, 0] / moments.n_rows if moments.xx[0, 0] > 0 else 0.0
-    return float(max(square - first, 1e-8 * (square + 1.0)))
+    return float(max(square - first, 1e-8 * square) or 1.0)
 
 
 def _at_rest(problem: _Problem, start: Variances) -> tuple[Variances, int]:

@@ -1,4 +1,3 @@
-import time
 import tracemalloc
 import warnings
 
@@ -8,7 +7,7 @@ import pytest
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.reviewer_moments import RowDesign, moments_of
 from feedback_pipeline.learning.reviewers import FIXED, ReviewerModel, fit_reviewer_model
-from feedback_pipeline.learning.reviewers_steps import find_rest
+from feedback_pipeline.learning.reviewers_steps import Variances, find_rest
 
 
 def small_case(seed: int = 3, reviewers: int = 40, each: int = 15) -> tuple[RowDesign, np.ndarray]:
@@ -80,6 +79,51 @@ def test_effects_solve_the_mixed_model_equations() -> None:
     np.testing.assert_allclose(found.effects.ravel(), solution[4:], atol=1e-8)
 
 
+def test_the_likelihood_is_that_of_the_rows() -> None:
+    design, y = small_case(reviewers=12)
+    group = np.array([FIXED, FIXED, 0, 0])
+    found = fit_reviewer_model(moments_of(design, y), group)
+    assert found.log_likelihood == pytest.approx(likelihood_at(design, y, group, found.variances), abs=1e-6)
+
+
+def test_the_variances_are_close_to_the_most_likely_ones() -> None:
+    """At the rest nothing nearby is likelier: to rounding with all columns fixed, by a fiftieth of a unit with priors."""
+    design, y = small_case(reviewers=8)
+    for group, slack in ((np.full(4, FIXED), 1e-3), (np.array([FIXED, FIXED, 0, 0]), 0.02)):
+        found = fit_reviewer_model(moments_of(design, y), group)
+        values = found.variances.values
+        assert (values > 0.01).all()
+        for i in range(len(values)):
+            for factor in (0.9, 1.1):
+                other = values * np.where(np.arange(len(values)) == i, factor, 1.0)
+                assert likelihood_at(design, y, group, found.variances.with_values(other)) < found.log_likelihood + slack
+
+
+def likelihood_at(design: RowDesign, y: np.ndarray, group: np.ndarray, variances: Variances) -> float:
+    """Dense: population columns with a prior stand in the covariance of the rows, fixed ones are at their best values."""
+    x, tau2 = design.columns, variances.personal
+    own = (x[:, design.personal] * tau2) @ x[:, design.personal].T * (design.reviewer[:, None] == design.reviewer)
+    random = np.flatnonzero(group >= 0)
+    prior = variances.population[group[random]]
+    covariance = variances.noise * np.eye(len(x)) + own + (x[:, random] * prior) @ x[:, random].T
+    root = np.linalg.cholesky(covariance)
+    fixed, response = np.linalg.solve(root, x[:, group == FIXED]), np.linalg.solve(root, y)
+    left = response - fixed @ np.linalg.lstsq(fixed, response, rcond=None)[0]
+    return float(-0.5 * (len(y) * np.log(2 * np.pi) + left @ left) - np.log(np.diag(root)).sum())
+
+
+def test_many_columns_do_not_eat_the_noise() -> None:
+    """A hundred small effects cost degrees of freedom: without counting them the noise would come out a fifth too small."""
+    rng = np.random.default_rng(5)
+    x = np.column_stack([np.ones(500), rng.normal(size=(500, 100))])
+    reviewer = np.arange(500) % 25
+    y = x @ np.append(6, rng.normal(0, 0.4, 100)) + rng.normal(0, 0.9, 25)[reviewer] + rng.normal(0, 1, 500)
+    design = RowDesign(x, np.arange(500), reviewer, 25, np.zeros(1, dtype=np.intp))
+    found = fit_reviewer_model(moments_of(design, y), np.where(np.arange(101) == 0, FIXED, 0))
+    assert found.variances.noise == pytest.approx(1, abs=3 * np.sqrt(2 / 375) * 0.8)
+    assert found.variances.population[0] == pytest.approx(0.16, rel=0.35)
+
+
 def test_moments_add_and_subtract() -> None:
     design, y = small_case()
     first = np.arange(len(y)) % 3 == 0
@@ -94,10 +138,14 @@ def test_moments_add_and_subtract() -> None:
 
 def test_moments_equal_sums_over_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback_pipeline.learning.reviewer_moments._BLOCK_ROWS", 7)
-    design, y = small_case(reviewers=9)
-    weight = np.random.default_rng(0).random(len(y))
+    """Blocks shorter than most reviewers' rows, and units that several rows share or that have none."""
+    rng = np.random.default_rng(0)
+    some, y = small_case(reviewers=9)
+    unit = rng.integers(0, 30, len(y))
+    design = RowDesign(some.columns[:40], unit, some.reviewer, 9, some.personal)
+    weight = rng.random(len(y))
     found = moments_of(design, y, weight)
-    x = design.columns
+    x = design.columns[unit]
     for r in range(9):
         rows = design.reviewer == r
         np.testing.assert_allclose(found.wx[r], (x[rows, :3] * weight[rows, None]).T @ x[rows], atol=1e-9)
@@ -165,6 +213,42 @@ def test_scores_that_never_vary_give_no_effects(constant: float) -> None:
     np.testing.assert_allclose(found.population, [constant, 0, 0, 0], atol=1e-6 * (1 + constant))
 
 
+def test_columns_that_say_nothing_get_nothing() -> None:
+    """A feature that is missing everywhere is a column of zeros, also as a personal one."""
+    design, y = small_case()
+    wide = np.hstack([design.columns, np.zeros((len(y), 1))])
+    group = np.array([FIXED, 0, 0, 0, 1])
+    empty = RowDesign(wide, design.unit, design.reviewer, 40, np.array([0, 1, 2, 4]))
+    found = fit_reviewer_model(moments_of(empty, y), group)
+    plain = fit_reviewer_model(moments_of(design, y), group[:4])
+    np.testing.assert_array_equal(found.effects[:, 3], 0)
+    assert found.population[4] == 0
+    np.testing.assert_allclose(found.effects[:, :3], plain.effects, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e8])
+def test_scores_of_any_size(scale: float) -> None:
+    design, y = small_case()
+    np.testing.assert_allclose(fit(design, y * scale).effects / scale, fit(design, y).effects, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_features_need_not_be_exactly_standard(scale: float) -> None:
+    design, y = small_case()
+    scales = np.array([1.0, scale, 1.0, scale])
+    sized = RowDesign(design.columns * scales, design.unit, design.reviewer, 40, design.personal)
+    np.testing.assert_allclose(fit(sized, y).effects * scales[:3], fit(design, y).effects, atol=0.01)
+
+
+def test_equal_input_gives_equal_bits() -> None:
+    rng = np.random.default_rng(4)
+    design, y = small_case(reviewers=600, each=5)
+    first, again = fit(design, y), fit(design, y)
+    np.testing.assert_array_equal(first.effects, again.effects)
+    known = rng.random(len(y)) < 0.5
+    np.testing.assert_array_equal(fit(design.only(known), y[known]).population, fit(design.only(known), y[known]).population)
+
+
 def test_repeated_columns_share_their_effect() -> None:
     design, y = small_case()
     twice = RowDesign(np.hstack([design.columns, design.columns[:, 3:]]), design.unit, design.reviewer, 40, design.personal)
@@ -180,6 +264,15 @@ def test_refuses_what_it_cannot_learn_from(monkeypatch: pytest.MonkeyPatch) -> N
         fit(design.only(none), y[none])
     with pytest.raises(LearningError, match="finite"):
         fit(design, np.where(np.arange(len(y)) == 3, np.nan, y))
+    blank = RowDesign(
+        np.where(design.columns == design.columns[5, 3], np.nan, design.columns),
+        design.unit,
+        design.reviewer,
+        40,
+        design.personal,
+    )
+    with pytest.raises(LearningError, match="finite features"):
+        fit(blank, y)
     unknown = RowDesign(design.columns, design.unit, design.reviewer - 1, 40, design.personal)
     with pytest.raises(LearningError, match="known reviewers"):
         fit(unknown, y)
@@ -200,30 +293,34 @@ def test_ten_thousand_reviewers_and_a_million_reviews() -> None:
     slopes = rng.normal(0, 1, (reviewers, 9)) * np.concatenate([[0.9], np.full(8, 0.3)])
     y = 6 + np.einsum("mq,mq->m", columns[unit, :9], slopes[reviewer]) + rng.normal(0, 0.8, n)
     design = RowDesign(columns, unit, reviewer, reviewers, np.arange(9))
-    started = time.perf_counter()
     tracemalloc.start()
     found = fit_reviewer_model(moments_of(design, y), np.where(np.arange(40) == 0, FIXED, 0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    elapsed = time.perf_counter() - started
-    # Measured 1.1 s alone; the margin is for a machine that does other things.
-    assert elapsed <= 5
     assert peak <= 1e9
     np.testing.assert_allclose(np.sqrt(found.variances.personal), [0.9, *[0.3] * 8], rtol=0.05)
     assert np.corrcoef(found.effects[:, 0], slopes[:, 0])[0, 1] > 0.98
 
 
-def test_a_slow_map_is_followed_to_its_rest_in_fewer_steps() -> None:
+def slow(point: np.ndarray) -> tuple[np.ndarray, float]:
+    """Moves to (1, .5, .2, 0) at paces between .5 and .98, as EM does."""
     rest, pace = np.array([1.0, 0.5, 0.2, 0.0]), np.array([0.5, 0.95, 0.98, 0.9])
+    moved = rest + pace * (point - rest)
+    return moved, float(np.abs(moved - point).sum())
 
-    def slow(point: np.ndarray) -> tuple[np.ndarray, float]:
-        moved: np.ndarray = rest + pace * (point - rest)
-        return moved, float(np.abs(moved - point).max())
 
-    start = np.full(4, 0.7)
-    found = find_rest(slow, start, least_gain=1e-8, steps=1000)
+def test_a_slow_map_is_followed_to_its_rest_in_fewer_steps() -> None:
+    found = find_rest(slow, np.full(4, 0.7), least_gain=1e-8, steps=1000)
     assert found is not None
-    np.testing.assert_allclose(found[0], rest, atol=1e-6)
-    assert found[1] < 400  # plain repetition takes 700
-    assert find_rest(slow, start, least_gain=1e-8, steps=5) is None
-    assert find_rest(lambda point: (point * np.nan, 1.0), start, least_gain=1e-8, steps=50) is None
+    np.testing.assert_allclose(found[0], [1.0, 0.5, 0.2, 0.0], atol=1e-6)
+    assert found[1] < 250  # plain repetition takes 800
+    assert find_rest(slow, np.full(4, 0.7), least_gain=1e-8, steps=5) is None
+    assert find_rest(lambda point: (point * np.nan, np.nan), np.ones(4), least_gain=1e-8, steps=50) is None
+
+
+def test_a_zero_stays_zero_on_the_way_to_rest() -> None:
+    found = find_rest(
+        lambda point: (np.sqrt(point), float(np.abs(np.log(point[0])))), np.array([9.0, 0.0]), least_gain=1e-9, steps=100
+    )
+    assert found is not None
+    np.testing.assert_allclose(found[0], [1.0, 0.0], atol=1e-8)
