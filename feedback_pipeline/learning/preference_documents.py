@@ -15,7 +15,7 @@ from feedback_pipeline.learning.features import OVERALL
 from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Panel
 from feedback_pipeline.learning.preferences import Preferences
 from feedback_pipeline.learning.preferences_foresight import BY_FEATURES, BY_SCORE
-from feedback_pipeline.learning.preferences_rows import ReviewerPreferences
+from feedback_pipeline.learning.preferences_rows import ReviewerPreferences, Standard
 from feedback_pipeline.learning.severity import NOT_ESTIMATED
 from feedback_pipeline.learning.severity_drift import SeverityDrift
 
@@ -28,6 +28,7 @@ STYLE_UNITS: Final = {
 }
 _NOT_SCORED: Final = "no score in this aspect"
 _NO_STYLE: Final = "no feature of style moves this reviewer differently from the others with 95 % probability"
+_NO_NUMBER: Final = "the decisions follow the score too little: the standard lies beyond every number"
 _NEVER_TESTED: Final = "no decision of this reviewer was held out"
 
 
@@ -148,8 +149,13 @@ def _standards(one: ReviewerPreferences | None, aspects: tuple[str, ...], failur
     if one is None:
         nothing = {"s50": None, "s80": None, "se": None, "n": 0, "censored": None, "reason": failure}
         return {aspect: dict(nothing) for aspect in aspects}
-    names = ("s50", "s80", "se", "n", "censored", "reason")
-    return {aspect: {name: getattr(standard, name) for name in names} for aspect, standard in one.quality_standards.items()}
+    return {aspect: _of_standard(standard) for aspect, standard in one.quality_standards.items()}
+
+
+def _of_standard(standard: Standard) -> Document:
+    numbers = {name: _number(getattr(standard, name)) for name in ("s50", "s80", "se")}
+    reason = standard.reason or (None if None not in numbers.values() else _NO_NUMBER)
+    return numbers | {"n": standard.n, "censored": standard.censored, "reason": reason}
 
 
 def reviews_digests(panel: Panel) -> list[str]:
@@ -169,5 +175,5 @@ def reviews_digests(panel: Panel) -> list[str]:
     return [f"{value:016x}" for value in own.tolist()]
 
 
-def _number(value: float) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

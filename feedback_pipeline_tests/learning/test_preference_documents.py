@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from feedback_pipeline.learning.adjustment import adjust
 from feedback_pipeline.learning.panel import Panel, build_panel
 from feedback_pipeline.learning.preference_documents import MODEL_DOCUMENTS, preference_models, reviews_digests
+from feedback_pipeline.learning.preferences import learn_preferences
 from feedback_pipeline.learning.reviewer_results import REVIEWER_FRAMES, learn_reviewers
 from feedback_pipeline.learning.severity_drift import severity_drift
 from feedback_pipeline.simulation.spec import ASPECTS, FEATURES, WorldSpec
@@ -109,6 +111,20 @@ def test_a_constant_world_does_not_stop_the_rest(world: World) -> None:
     for row in models.to_dict("records"):
         assert row["quality_standards"]["overall"]["censored"] in ("all approved", None)
         json.dumps([row[name] for name in MODEL_DOCUMENTS], allow_nan=False)
+
+
+@pytest.mark.parametrize("beyond", [np.inf, -np.inf, np.nan])
+def test_a_standard_that_is_no_number_is_null_with_a_reason(panel: Panel, beyond: float) -> None:
+    preferences = learn_preferences(panel, BOUNDS, seed=0)
+    first = preferences.reviewers[0]
+    standards = {**first.quality_standards, "overall": replace(first.quality_standards["overall"], s80=beyond)}
+    broken = replace(preferences, reviewers=(replace(first, quality_standards=standards), *preferences.reviewers[1:]))
+    adjustment = adjust(panel, BOUNDS)
+    models = preference_models(panel, adjustment, broken, severity_drift(panel, adjustment))
+    standard = models["quality_standards"][0]["overall"]
+    assert standard["s80"] is None
+    assert standard["reason"] == "the decisions follow the score too little: the standard lies beyond every number"
+    json.dumps(models["quality_standards"].tolist(), allow_nan=False)
 
 
 def test_digests_depend_on_the_reviewers_own_reviews_alone(world: World, panel: Panel) -> None:
