@@ -22,11 +22,14 @@ import psycopg
 
 from benchmarks.row_by_row import FEATURES, agents_of, empty_findings, read_rows, row_correlations, row_features, store_rows
 from benchmarks.shop import fill_shop
-from feedback_pipeline import learning_pass
 from feedback_pipeline.learning.adjustment import adjust
 from feedback_pipeline.learning.correlations import correlate
 from feedback_pipeline.learning.pooling import q_values
 from feedback_pipeline.learning.reviewer_results import learn_reviewers
+from feedback_pipeline.learning_pass.correlations import learn_correlations, read_subject
+from feedback_pipeline.learning_pass.inputs import adjusted_panel, open_store
+from feedback_pipeline.learning_pass.publication import publish
+from feedback_pipeline.learning_pass.reviewers import learn_preference_models
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.copying import copy_table
 from feedback_pipeline.storage.database import Database
@@ -109,20 +112,20 @@ def ours(database: Database, store: FeatureStore, settings: Settings) -> tuple[C
     with database.connect() as connection:
         days = pending_days(connection, store, settings, today=TODAY)
     clock.run("read", lambda: extract(database, store, settings, days, today=TODAY, with_texts=False))
-    clock.run("features", lambda: learning_pass.learn_preference_models(database, store, settings, now=NOW))
-    panel = learning_pass.adjusted_panel(store)[1]
+    clock.run("features", lambda: learn_preference_models(database, store, settings, now=NOW))
+    panel = adjusted_panel(store)[1]
     adjustment = adjust(panel, settings.score_bounds)
     clock.run("reviewers", lambda: learn_reviewers(panel, adjustment, settings.score_bounds, settings.seed))
     clock.seconds["features"] -= clock.seconds["reviewers"]
     pure = _time_correlations(store, settings)
-    clock.run("correlations", lambda: learning_pass.correlate(store, settings, only=FEATURES))
-    clock.run("publish", lambda: learning_pass.publish(database, store, settings, dagster_run_id=None, now=NOW))
+    clock.run("correlations", lambda: learn_correlations(store, settings, only=FEATURES))
+    clock.run("publish", lambda: publish(database, store, settings, dagster_run_id=None, now=NOW))
     return clock, pure
 
 
 def _time_correlations(store: FeatureStore, settings: Settings) -> float:
     """What the baseline's stage computes, and more: r, both p-values, interval and q of every pair of every agent."""
-    design = learning_pass.read_subject(store, settings, only=FEATURES).design
+    design = read_subject(store, settings, only=FEATURES).design
     start = time.perf_counter()
     found = correlate(design)
     found.interval()
@@ -159,7 +162,7 @@ def shop(server: EmbeddedPostgres, root: Path, reviews: int, days: int) -> Itera
         with database.connect() as connection:
             set_lookback(connection, None)
         settings = Settings(home=root, database_url=None, store_url=str(root / f"store_{reviews}"), first_day=FIRST)
-        yield database, learning_pass.open_store(database, settings), settings
+        yield database, open_store(database, settings), settings
 
 
 def compare(server: EmbeddedPostgres, root: Path, sizes: list[int]) -> None:
@@ -202,9 +205,9 @@ def million(server: EmbeddedPostgres, root: Path) -> None:
         share = clock.seconds["one day"] / (clock.total / len(days))
         print(f" 1000000 one day took {share:.2f} times its share of the whole")
         rest = Clock()
-        rest.run("preference models", lambda: learning_pass.learn_preference_models(database, store, settings, now=NOW))
-        rest.run("correlations", lambda: learning_pass.correlate(store, settings))
-        rest.run("publish", lambda: learning_pass.publish(database, store, settings, dagster_run_id=None, now=NOW))
+        rest.run("preference models", lambda: learn_preference_models(database, store, settings, now=NOW))
+        rest.run("correlations", lambda: learn_correlations(store, settings))
+        rest.run("publish", lambda: publish(database, store, settings, dagster_run_id=None, now=NOW))
         for stage in rest.seconds:
             print(f" 1000000 {stage}: {rest.seconds[stage]:.2f} s, {rest.memory[stage]:.0f} MB")
         print(f" 1000000 peak memory of the process {max(clock.peak, rest.peak):.0f} MB")

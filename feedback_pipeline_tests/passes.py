@@ -6,7 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feedback_pipeline import learning_pass
+from feedback_pipeline.learning_pass.correlations import learn_correlations
+from feedback_pipeline.learning_pass.inputs import open_store
+from feedback_pipeline.learning_pass.publication import PublishedRun, publish
+from feedback_pipeline.learning_pass.reviewers import learn_preference_models
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.extraction import ExtractionReport, extract, pending_days
@@ -59,7 +62,7 @@ class Pass:
 
     @property
     def store(self) -> FeatureStore:
-        return learning_pass.open_store(self.database, self.settings)
+        return open_store(self.database, self.settings)
 
     def pending(self) -> list[date]:
         with self.database.snapshot() as connection:
@@ -68,13 +71,13 @@ class Pass:
     def extract(self, days: list[date] | None = None) -> ExtractionReport:
         return extract(self.database, self.store, self.settings, self.pending() if days is None else days, today=NOW.date())
 
-    def reduce(self) -> learning_pass.PublishedRun:
+    def reduce(self) -> PublishedRun:
         now = NOW + timedelta(seconds=next(_ticks))
-        learning_pass.learn_preference_models(self.database, self.store, self.settings, now=now)
-        learning_pass.correlate(self.store, self.settings)
-        return learning_pass.publish(self.database, self.store, self.settings, dagster_run_id=None, now=now)
+        learn_preference_models(self.database, self.store, self.settings, now=now)
+        learn_correlations(self.store, self.settings)
+        return publish(self.database, self.store, self.settings, dagster_run_id=None, now=now)
 
-    def learn(self) -> learning_pass.PublishedRun:
+    def learn(self) -> PublishedRun:
         self.extract()
         return self.reduce()
 

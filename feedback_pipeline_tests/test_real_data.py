@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feedback_pipeline import learning_pass
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.correlations import correlate
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import output_means
+from feedback_pipeline.learning_pass.correlations import read_subject
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.interchange import load_folder
 from feedback_pipeline.storage.reading import read_findings, read_status
@@ -50,7 +50,7 @@ def artifact(installation: Pass, name: str) -> pd.DataFrame:
 
 def test_summeval_plain_correlations_of_word_count_equal_the_truth(summeval: Real) -> None:
     installation, truth = summeval
-    subject = learning_pass.read_subject(installation.store, installation.settings, only=["word_count"])
+    subject = read_subject(installation.store, installation.settings, only=["word_count"])
     reviews = artifact(installation, "reviews")
     raw = reviews[[f"score:{aspect}" for aspect in subject.aspects]].to_numpy(dtype=float)
     design = subject.design

@@ -7,7 +7,7 @@ import click
 
 from feedback_pipeline.commands.rendering import print_status, working
 from feedback_pipeline.environment import Environment
-from feedback_pipeline.learning_pass import open_store
+from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.storage.extraction import pending_days
 from feedback_pipeline.storage.installation import set_lookback
 from feedback_pipeline.storage.pass_lock import pass_is_running

@@ -11,7 +11,9 @@ from feedback_pipeline.orchestration.columns import agreement_schema, components
 if TYPE_CHECKING:
     import pandas as pd
 
-    from feedback_pipeline.learning_pass import CorrelationOutcome, PreferenceOutcome, PublishedRun
+    from feedback_pipeline.learning_pass.correlations import CorrelationOutcome
+    from feedback_pipeline.learning_pass.publication import PublishedRun
+    from feedback_pipeline.learning_pass.reviewers import PreferenceOutcome
 
 MAX_ROWS: Final = 100
 _LABELS: Final = {

@@ -10,7 +10,7 @@ import pytest
 
 from feedback_pipeline.environment import Environment
 from feedback_pipeline.errors import LearningError, StoreUnavailable
-from feedback_pipeline.learning_pass import open_store
+from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.learning_run import run_learning
 from feedback_pipeline.orchestration.resources import installation_tag
 from feedback_pipeline.simulation.world import World

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feedback_pipeline.learning_pass import PreferenceOutcome
+from feedback_pipeline.learning_pass.reviewers import PreferenceOutcome
 from feedback_pipeline.orchestration.agreement_picture import MAX_ASPECTS, agreement_before_and_after
 from feedback_pipeline.orchestration.insight_report import MAX_ROWS, describe_preferences
 from feedback_pipeline.orchestration.reviewer_pictures import (

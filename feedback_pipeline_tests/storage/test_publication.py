@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feedback_pipeline import learning_pass
 from feedback_pipeline.errors import StoreError
+from feedback_pipeline.learning_pass.correlations import learn_correlations
+from feedback_pipeline.learning_pass.publication import publish
+from feedback_pipeline.learning_pass.reviewers import learn_preference_models
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
@@ -94,14 +96,14 @@ def test_an_agent_that_leaves_the_window_is_superseded_with_that_reason(shop: Pa
 
 
 def test_results_of_different_runs_are_refused_naming_the_asset(shop: Pass) -> None:
-    learning_pass.learn_preference_models(shop.database, shop.store, shop.settings, now=NOW)
+    learn_preference_models(shop.database, shop.store, shop.settings, now=NOW)
     with pytest.raises(StoreError, match="materialize quality_correlations again"):
-        learning_pass.publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
+        publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
 
 
 def test_publishing_the_same_run_twice_is_the_same_run(shop: Pass) -> None:
     before = shop.published()
-    learning_pass.publish(shop.database, shop.store, shop.settings, dagster_run_id="again", now=NOW)
+    publish(shop.database, shop.store, shop.settings, dagster_run_id="again", now=NOW)
     assert shop.published() == before
     assert rows(shop, "SELECT count(*), max(dagster_run_id) FROM learning_runs") == [(1, "again")]
 
@@ -156,8 +158,8 @@ def test_another_score_scale_reads_every_day_again(shop: Pass) -> None:
 def test_publishing_a_run_again_with_other_findings_supersedes_what_is_gone(shop: Pass) -> None:
     live = "SELECT count(*) FROM agent_learning_patterns WHERE superseded_by_run IS NULL"
     before = rows(shop, live)[0][0]
-    learning_pass.correlate(shop.store, shop.settings, only=["cost"])
-    learning_pass.publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
+    learn_correlations(shop.store, shop.settings, only=["cost"])
+    publish(shop.database, shop.store, shop.settings, dagster_run_id=None, now=NOW)
     published = rows(shop, "SELECT count(*) FROM feedback_quality_correlations WHERE published")[0][0]
     assert rows(shop, live)[0][0] == published
     assert published < before  # type: ignore[operator]
@@ -168,7 +170,7 @@ def test_days_extracted_after_the_scores_were_adjusted_are_refused(shop: Pass) -
         connection.execute("UPDATE agent_performance SET cost = cost * 2")
     shop.extract()
     with pytest.raises(StoreError, match="materialize preference_models again"):
-        learning_pass.correlate(shop.store, shop.settings)
+        learn_correlations(shop.store, shop.settings)
 
 
 def test_sizes_are_published_under_both_names(shop: Pass) -> None:

@@ -33,14 +33,14 @@ def preference_models(
     learning_lock: LearningLock,
 ) -> dg.MaterializeResult[None]:
     """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores, learns what reviewers want."""
-    from feedback_pipeline import learning_pass
+    from feedback_pipeline.learning_pass.reviewers import learn_preference_models
     from feedback_pipeline.orchestration.insight_report import describe_preferences
 
     plain = database.open()
     with only_stores_are_retried():
         store = feature_store.open(plain)
         # The pass began when the run took the lock: before the days were read.
-        outcome = learning_pass.learn_preference_models(plain, store, Settings(), now=learning_lock.taken_at)
+        outcome = learn_preference_models(plain, store, Settings(), now=learning_lock.taken_at)
         return dg.MaterializeResult(metadata=describe_preferences(outcome))
 
 
@@ -62,12 +62,12 @@ def quality_correlations(
     learning_lock: LearningLock,  # held, not called
 ) -> dg.MaterializeResult[None]:
     """Correlates every feature with every aspect, for all agents at once."""
-    from feedback_pipeline import learning_pass
+    from feedback_pipeline.learning_pass.correlations import learn_correlations
     from feedback_pipeline.orchestration.insight_report import describe_correlations
 
     with only_stores_are_retried():
         store = feature_store.open(database.open())
-        outcome = learning_pass.correlate(store, Settings())
+        outcome = learn_correlations(store, Settings())
         return dg.MaterializeResult(metadata=describe_correlations(outcome))
 
 

@@ -33,13 +33,13 @@ def learned_improvements(
     learning_lock: LearningLock,  # held, not called
 ) -> dg.MaterializeResult[None]:
     """Publishes the latest learning run in one transaction."""
-    from feedback_pipeline import learning_pass
+    from feedback_pipeline.learning_pass.publication import publish
     from feedback_pipeline.orchestration.insight_report import describe_publication
 
     plain = database.open()
     with only_stores_are_retried():
         store = feature_store.open(plain)
-        outcome = learning_pass.publish(plain, store, Settings(), dagster_run_id=context.run.run_id, now=datetime.now(UTC))
+        outcome = publish(plain, store, Settings(), dagster_run_id=context.run.run_id, now=datetime.now(UTC))
         return dg.MaterializeResult(metadata=describe_publication(outcome))
 
 

@@ -1,0 +1,1 @@
+"""The steps of a learning pass after extraction, one module each; the assets are glue around them."""
