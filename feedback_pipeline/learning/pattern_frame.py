@@ -67,8 +67,10 @@ def _series(value: Any, n: int, dtype: Any) -> pd.Series:
     if isinstance(value, Sequence | np.ndarray | pd.Series) and not isinstance(value, str):
         whole = np.empty(n, dtype=dtype)
         whole[:] = list(value) if dtype is object else np.asarray(value)
-        return pd.Series(whole)
-    return pd.Series([value] * n, dtype=dtype)
+        series: pd.Series = pd.Series(whole)
+    else:
+        series = pd.Series([value] * n, dtype=dtype)
+    return series
 
 
 def with_confidence(frame: pd.DataFrame) -> pd.DataFrame:
@@ -94,8 +96,9 @@ def documents(
     Args:
         row: agent_name, feature, term, aspect, stage, decision_point, unit, direction, effect, se, ci_low, ci_high, p_value,
             q_value, n_reviewers of the candidate.
-        inputs: What this kind adds to input_features; characteristics: to output_characteristics; signals: to
-            human_feedback_signals. JSON values, no NaN.
+        inputs: What this kind adds to input_features; JSON values, no NaN.
+        characteristics: What it adds to output_characteristics.
+        signals: What it adds to human_feedback_signals.
     """
     named = {key: row[key] for key in ("feature", "term", "decision_point", "stage") if row[key] is not None}
     numbers = {key: _json(row[key]) for key in ("effect", "se", "p_value", "q_value", "direction")}
