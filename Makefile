@@ -48,6 +48,10 @@ bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.bars
 	@$(BIN)/python -m benchmarks.reviewers
 	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.patterns
+	@$(BIN)/python -m benchmarks.terms
+	@$(BIN)/python -m benchmarks.recommendations
+	@$(BIN)/python -m benchmarks.publish
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -28,8 +28,10 @@ from feedback_pipeline.learning.pooling import q_values
 from feedback_pipeline.learning.reviewer_results import learn_reviewers
 from feedback_pipeline.learning_pass.correlations import learn_correlations, read_subject
 from feedback_pipeline.learning_pass.inputs import adjusted_panel, open_store
+from feedback_pipeline.learning_pass.patterns import learn_patterns
 from feedback_pipeline.learning_pass.publication import publish
 from feedback_pipeline.learning_pass.reviewers import learn_preference_models
+from feedback_pipeline.learning_pass.strategy import learn_strategy
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.copying import copy_table
 from feedback_pipeline.storage.database import Database
@@ -106,7 +108,8 @@ def baseline(database: Database) -> Clock:
 def ours(database: Database, store: FeatureStore, settings: Settings) -> tuple[Clock, float]:
     """Learn in sets; also the seconds of the correlations alone, without reading and writing artifacts.
 
-    What is learned of the reviewers has no counterpart in the loop; it stands apart, as the stage `reviewers`.
+    What is learned of the reviewers, and patterns, words, segments, have no counterpart in the loop; they stand apart, as the
+    stages `reviewers` and `advice`.
     """
     clock = Clock()
     with database.connect() as connection:
@@ -119,6 +122,8 @@ def ours(database: Database, store: FeatureStore, settings: Settings) -> tuple[C
     clock.seconds["features"] -= clock.seconds["reviewers"]
     pure = _time_correlations(store, settings)
     clock.run("correlations", lambda: learn_correlations(store, settings, only=FEATURES))
+    clock.run("advice", lambda: learn_patterns(database, store, settings))
+    clock.run("advice", lambda: learn_strategy(store, settings))
     clock.run("publish", lambda: publish(database, store, settings, dagster_run_id=None, now=NOW))
     return clock, pure
 
@@ -175,9 +180,11 @@ def compare(server: EmbeddedPostgres, root: Path, sizes: list[int]) -> None:
             for stage in STAGES:
                 _line(reviews, stage, loop.seconds[stage], loop.memory[stage], learned.seconds[stage], learned.memory[stage])
             reviewers = learned.seconds["reviewers"]
-            whole = learned.total - reviewers
+            advice = learned.seconds["advice"]
+            whole = learned.total - reviewers - advice
             _line(reviews, "whole path", loop.total, max(loop.memory.values()), whole, max(learned.memory.values()))
             print(f"{reviews:>8} reviewers, which the loop knows nothing of: {reviewers:.2f} s more")
+            print(f"{reviews:>8} patterns, words and segments, likewise: {advice:.2f} s more")
             print(
                 f"{reviews:>8} correlations alone (no artifact read or written): {pure:.3f} s,"
                 f" ratio {loop.seconds['correlations'] / pure:.0f}"
@@ -207,6 +214,8 @@ def million(server: EmbeddedPostgres, root: Path) -> None:
         rest = Clock()
         rest.run("preference models", lambda: learn_preference_models(database, store, settings, now=NOW))
         rest.run("correlations", lambda: learn_correlations(store, settings))
+        rest.run("patterns", lambda: learn_patterns(database, store, settings))
+        rest.run("strategy", lambda: learn_strategy(store, settings))
         rest.run("publish", lambda: publish(database, store, settings, dagster_run_id=None, now=NOW))
         for stage in rest.seconds:
             print(f" 1000000 {stage}: {rest.seconds[stage]:.2f} s, {rest.memory[stage]:.0f} MB")

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from feedback_pipeline.commands import data, learning, results, reviewers, services
+from feedback_pipeline.commands import data, learning, patterns, results, reviewers, services
 from feedback_pipeline.commands.failures import one_line
 
 
@@ -44,6 +44,9 @@ for command in (
     data.simulate,
     learning.learn,
     results.findings,
+    patterns.patterns,
+    patterns.improvements,
+    patterns.strategy,
     reviewers.reviewers,
     reviewers.agreement,
     results.status,

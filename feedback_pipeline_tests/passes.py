@@ -8,8 +8,10 @@ from typing import Any
 
 from feedback_pipeline.learning_pass.correlations import learn_correlations
 from feedback_pipeline.learning_pass.inputs import open_store
+from feedback_pipeline.learning_pass.patterns import learn_patterns
 from feedback_pipeline.learning_pass.publication import PublishedRun, publish
 from feedback_pipeline.learning_pass.reviewers import learn_preference_models
+from feedback_pipeline.learning_pass.strategy import learn_strategy
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.extraction import ExtractionReport, extract, pending_days
@@ -24,6 +26,9 @@ _TABLES = {
     "feedback_quality_correlations": "agent_name, agent_output_feature, human_feedback_aspect",
     "agent_learning_patterns": "agent_name, pattern_type, pattern_description",
     "agent_learning_state": "agent_name",
+    "agent_recommendations": "agent_name, rank",
+    "content_segments": "agent_name, family, segment",
+    "content_allocations": "agent_name, family, segment",
     "human_preference_models": "reviewer_id",
     "reviewer_agreement": "agent_name, aspect",
     "reviewer_components": "reviewer_id",
@@ -36,6 +41,7 @@ _OF_A_VERSION = {"human_preference_models": {"id", "model_version"}}
 _LIVE = {
     "agent_learning_patterns": " WHERE superseded_by_run IS NULL",
     "human_preference_models": " WHERE superseded_by_run IS NULL",
+    "content_allocations": " WHERE learning_run_id IN (SELECT learning_run_id FROM agent_learning_state)",
     "agent_learning_state": " WHERE reason IS DISTINCT FROM 'no reviews in the window'",
 }
 
@@ -75,6 +81,8 @@ class Pass:
         now = NOW + timedelta(seconds=next(_ticks))
         learn_preference_models(self.database, self.store, self.settings, now=now)
         learn_correlations(self.store, self.settings)
+        learn_patterns(self.database, self.store, self.settings)
+        learn_strategy(self.store, self.settings)
         return publish(self.database, self.store, self.settings, dagster_run_id=None, now=now)
 
     def learn(self) -> PublishedRun:

@@ -20,10 +20,15 @@ from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
+from feedback_pipeline.storage.publication import publish_run
 from feedback_pipeline_tests.passes import Pass
+from feedback_pipeline_tests.storage.publications import publication
 
 COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
-COMMANDS = ("demo", "migrate", "load", "simulate", "learn", "findings", "reviewers", "agreement", "status", "up", "run")
+COMMANDS = (
+    *("demo", "migrate", "load", "simulate", "learn", "findings", "patterns", "improvements", "strategy"),
+    *("reviewers", "agreement", "status", "up", "run"),
+)
 FINDING = {
     *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),
     *("n_contents", "n_reviewers", "scope", "method", "published", "reason"),
@@ -112,6 +117,11 @@ def test_every_command_has_help(command: str, say: Callable[..., Said]) -> None:
         ("nosuch",),
         ("findings",),
         ("findings", "drafter", "--fleet"),
+        ("patterns",),
+        ("patterns", "drafter", "--fleet"),
+        ("improvements",),
+        ("improvements", "--fleet"),
+        ("strategy",),
         ("learn", "--days", "2026-01-02..2026-01-01"),
         ("learn", "--days", "2026-01-02"),
         ("learn", "--days", "2026-02-30..2026-03-01"),
@@ -165,7 +175,10 @@ def test_a_bug_keeps_its_traceback(say: Callable[..., Said], monkeypatch: pytest
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet"), ("reviewers",), ("agreement",)],
+    [
+        *(("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet"), ("reviewers",), ("agreement",)),
+        *(("patterns", "drafter"), ("improvements", "drafter"), ("strategy", "drafter")),
+    ],
 )
 def test_a_database_that_is_not_migrated_is_named(
     say: Callable[..., Said], empty_database: Database, tmp_path: Path, arguments: tuple[str, ...]
@@ -268,6 +281,52 @@ def test_reviewers_and_agreement(say: Callable[..., Said], database: Database, t
 
 
 @pytest.mark.slow
+def test_patterns_improvements_and_strategy(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
+    def call(*arguments: str) -> Said:
+        return say(*arguments, FEEDBACK_DATABASE_URL=database.url, FEEDBACK_HOME=str(tmp_path))
+
+    commands = ("patterns", "agent_0000"), ("improvements", "agent_0000"), ("strategy", "agent_0000"), ("patterns", "--fleet")
+    for arguments in commands:
+        said = call(*arguments)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+        assert "feedback-pipeline learn" in said.err
+    run = publication(2)
+    publish_run(database, run)
+
+    documents = [json.loads(call(*arguments, "--json").out) for arguments in commands]
+    assert [document["agent_name"] for document in documents] == ["agent_0000"] * 3 + ["*"]
+    assert {document["learning_run_id"] for document in documents} == {run.learning_run_id}
+    assert [len(documents[0]["patterns"]), len(documents[1]["recommendations"]), len(documents[2]["segments"])] == [7, 2, 4]
+    for arguments, expected in zip(
+        commands, ("Thresholds (1)", "1. Ask for feature_00", "The next outputs", "all agents together"), strict=True
+    ):
+        said = call(*arguments)
+        assert (said.status, said.err) == (0, "")
+        assert expected in said.out
+    refused: tuple[tuple[tuple[str, ...], str], ...] = (
+        (("patterns", "nobody"), "agent_0001"),
+        (("improvements", "nobody"), "agent_0001"),
+        (("strategy", "nobody"), "agent_0001"),
+        (("improvements", "*"), "patterns --fleet"),
+        (("strategy", "*", "--json"), "name an agent"),
+    )
+    for wrong, known in refused:
+        said = call(*wrong)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+        assert known in said.err
+
+
+@pytest.mark.slow
+def test_tables_of_an_older_version_are_migrated_first(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
+    publish_run(database, publication(1))
+    with database.connect() as connection:
+        connection.execute("DROP TABLE agent_recommendations")
+    said = say("improvements", "agent_0000", FEEDBACK_DATABASE_URL=database.url, FEEDBACK_HOME=str(tmp_path))
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert "feedback-pipeline migrate" in said.err
+
+
+@pytest.mark.slow
 def test_a_second_pass_waits_and_says_so(run: Run, database: Database, installation: dict[str, str]) -> None:
     _good(run("simulate", "--agents", "2", "--executions", "20", "--reviewers", "6", "--until", "2026-06-30"))
     with learning_pass_lock(database, lambda: None):
@@ -309,7 +368,7 @@ def test_the_demo_keeps_to_itself(tmp_path: Path) -> None:
     done = _call("demo", "--once", **variables, FEEDBACK_HOME=str(tmp_path / "home"))
     assert "All agents together" in _good(done)
     assert "Agreement on the overall score" in done.stdout
-    assert "findings." in done.stdout
+    assert "recommendations." in done.stdout
     assert done.stderr == ""
     assert [folder.name for folder in tmp_path.iterdir()] == ["home"]
     assert [folder.name for folder in (tmp_path / "home").iterdir()] == ["demo"]

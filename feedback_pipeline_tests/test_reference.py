@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 
 from feedback_pipeline.commands import results
+from feedback_pipeline.learning.features import FLEET
+from feedback_pipeline.learning.pattern_frame import CORRELATION_PATTERN, PATTERN_TYPES
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.publication import publish_run
+from feedback_pipeline.storage.reading import read_status
+from feedback_pipeline.storage.reading_patterns import read_improvements, read_patterns
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
+from feedback_pipeline.storage.reading_strategy import read_strategy
 from feedback_pipeline_tests.passes import Pass
+from feedback_pipeline_tests.storage.publications import agent_names, publication
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,6 +77,41 @@ def test_json_of_status_is_documented_key_by_key() -> None:
     assert keys_of("`feedback-pipeline status --json`") == ["agents", "last_run", "champion"]
     for key in results._AGENT:
         assert f"`{key}`" in text
+
+
+@pytest.mark.slow
+def test_json_of_patterns_improvements_and_strategy_is_documented_key_by_key(database: Database) -> None:
+    run = publication(2)
+    publish_run(database, run)
+    (agent,) = agent_names(1)
+    top, pattern = tables_of("`feedback-pipeline patterns AGENT --json`")
+    for name in agent, FLEET:
+        answer = read_patterns(database, name)
+        assert list(answer) == list(top)
+        assert {tuple(each) for each in answer["patterns"]} == {tuple(pattern)}
+        assert {each["type"] for each in answer["patterns"]} <= set(re.findall(r"\w+_\w+", pattern["type"]))
+    assert set(re.findall(r"\w+_\w+", pattern["type"])) == {CORRELATION_PATTERN, *PATTERN_TYPES}
+
+    improvements = read_improvements(database, agent)
+    top, pattern, recommendation = tables_of("`feedback-pipeline improvements AGENT --json`")
+    assert list(improvements) == list(top)
+    assert {tuple(each) for each in improvements["patterns"]} == {tuple(pattern)}
+    assert {tuple(each) for each in improvements["recommendations"]} == {tuple(recommendation)}
+    for each in improvements["recommendations"]:
+        assert set(each["expected_effect"]) == named(recommendation["expected_effect"])
+        assert set(each["evidence"]) == named(recommendation["evidence"])
+        assert set(each["evidence"]["window"]) == named(recommendation["evidence"].split("window ")[1])
+
+    strategy = read_strategy(database, agent)
+    top, segment = tables_of("`feedback-pipeline strategy AGENT --json`")
+    assert list(strategy) == list(top)
+    assert {tuple(each) for each in strategy["segments"]} == {tuple(segment)}
+    rows = (row for rows in strategy["allocation"].values() for row in rows)
+    assert_shown({frozenset(row) for row in rows}, top["allocation"].replace("{family: list of ", ""))
+    last_run = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section_of("`feedback-pipeline status --json`"), re.MULTILINE))[
+        "last_run"
+    ]
+    assert set(read_status(database)["last_run"]) == set(re.findall(r"`(\w+)`", last_run.split("}")[0]))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import click
 from psycopg import sql
 
 from feedback_pipeline.commands.passes import learn_and_report, set_window
+from feedback_pipeline.commands.patterns_rendering import print_advice
 from feedback_pipeline.commands.rendering import print_highlights
 from feedback_pipeline.commands.reviewers_rendering import print_reviewer_highlights
 from feedback_pipeline.commands.serving import free_port, serve, single_server
@@ -21,6 +22,7 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.reading import read_findings, read_status
+from feedback_pipeline.storage.reading_patterns import read_improvements
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 
 AGENTS: Final = 12
@@ -30,6 +32,7 @@ DAYS: Final = 90
 SEED: Final = 7
 _TOLD_AGENTS: Final = 3
 _TOLD_FINDINGS: Final = 4
+_TOLD_ADVICE: Final = 3
 
 
 def demonstrate(*, serving: bool) -> None:
@@ -79,11 +82,13 @@ def _clear(server: Database, home: Path) -> None:
 
 
 def _tell(database: Database) -> None:
-    """The strongest findings of the agents with the most, then of all agents together, then the reviewers."""
+    """The strongest findings and recommendations of the agents with the most, then all agents together, then the reviewers."""
     agents: list[dict[str, Any]] = read_status(database)["agents"]
     agents.sort(key=lambda agent: (-agent["parts"].get("correlations", {}).get("published", 0), agent["agent_name"]))
-    for name in [*(agent["agent_name"] for agent in agents[:_TOLD_AGENTS]), FLEET]:
+    for name in [agent["agent_name"] for agent in agents[:_TOLD_AGENTS]]:
         print_highlights(read_findings(database, name), _TOLD_FINDINGS)
+        print_advice(read_improvements(database, name), _TOLD_ADVICE)
+    print_highlights(read_findings(database, FLEET), _TOLD_FINDINGS)
     print_reviewer_highlights(read_reviewers(database), read_agreement(database))
 
 

@@ -148,7 +148,7 @@ def _run_line(run: Document) -> str:
     return (
         f"Last learned {run['published_at'][:16].replace('T', ' ')} UTC from {run.get('sample_size', 0):,} reviews of "
         f"{run['n_contents']:,} outputs by {run['n_reviewers']:,} reviewers, {_window(run['window'])}: "
-        f"{run.get('patterns_learned', 0):,} findings."
+        f"{run.get('patterns_learned', 0):,} patterns, {run.get('recommendations', 0):,} recommendations."
     )
 
 

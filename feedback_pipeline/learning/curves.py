@@ -28,7 +28,7 @@ class FeatureRanges:
     Attributes:
         low, high: Values whose fitted score is near the best one.
         best: Value with the best fitted score, NaN unless the curve bends inside the observed values.
-        p5, p95: Observed quantiles of the feature.
+        p5, p50, p95: Observed quantiles of the feature.
         shape: rising, falling or inverted_u.
     """
 
@@ -36,6 +36,7 @@ class FeatureRanges:
     high: Floats
     best: Floats
     p5: Floats
+    p50: Floats
     p95: Floats
     shape: npt.NDArray[np.object_]
 
@@ -85,6 +86,7 @@ def feature_ranges(feature: Floats, score: Floats, pair: Ints, r: Floats, width:
         np.where(rising, np.nan, quantiles[rows, last]),
         np.where(bends, best, np.nan),
         quantiles[:, 4],
+        quantiles[:, 49],
         quantiles[:, 94],
         shape,
     )

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from scipy import special
 
 from feedback_pipeline.learning.panel import Floats, Ints
-from feedback_pipeline.learning.ranks import SortedColumn
 
 MIN_OUTPUTS: Final = 20
 MIN_CLASS: Final = 10
@@ -52,7 +51,14 @@ class Effects:
     reason: npt.NDArray[np.object_]
 
 
-def approval_effects(features: Floats, approved: Floats, group: Ints, n_groups: int, stratum: Ints | None = None) -> Effects:
+def approval_effects(
+    features: Floats,
+    approved: Floats,
+    group: Ints,
+    n_groups: int,
+    stratum: Ints | None = None,
+    by_value: Ints | None = None,
+) -> Effects:
     """Compare approved with other outputs in every feature of every group.
 
     The difference is the mean of the strata's differences weighted by n1 n0 / (n1 + n0); the spread is pooled within strata and
@@ -65,16 +71,22 @@ def approval_effects(features: Floats, approved: Floats, group: Ints, n_groups: 
         group: Group of each output (N,), 0..n_groups - 1.
         n_groups: G.
         stratum: Non-negative code of each output (N,); codes are told apart within groups only. None = one stratum.
+        by_value: Rows in the order of each feature's values (J, N), `value_order(features)`; None = found here.
     """
-    decided = np.flatnonzero(np.isfinite(approved))
+    decided = np.isfinite(approved)
     _, stratum = np.unique(np.zeros_like(group) if stratum is None else stratum, return_inverse=True)
-    cell_key = group[decided] * (int(stratum.max(initial=0)) + 1) + stratum[decided]
-    order = np.argsort(cell_key, kind="stable")
-    rows, (keys, cell) = decided[order], np.unique(cell_key[order], return_inverse=True)
-    owner = keys // (int(stratum.max(initial=0)) + 1)
-    columns = [
-        _column(features[rows, j], approved[rows] == 1.0, group[rows], cell, owner, n_groups) for j in range(features.shape[1])
-    ]
+    width = int(stratum.max(initial=0)) + 1
+    keys, cell = np.unique(group * width + stratum, return_inverse=True)
+    # A stable sort of small unsigned integers is a radix sort: linear.
+    cell = cell.astype(np.uint16 if len(keys) <= np.iinfo(np.uint16).max else np.intp)
+    by_value = value_order(features) if by_value is None else by_value
+    columns = []
+    for j, order in enumerate(by_value):
+        rows = order[decided[order] & np.isfinite(features[order, j])]
+        rows = rows[np.argsort(cell[rows], kind="stable")]
+        columns.append(
+            _column(features[rows, j], approved[rows] == 1.0, group[rows], cell[rows].astype(np.intp), keys // width, n_groups)
+        )
     if not columns:
         none = np.zeros(n_groups, dtype=np.intp)
         columns = [_column(np.empty(0), np.empty(0, dtype=bool), none[:0], none[:0], keys[:0], n_groups)]
@@ -82,10 +94,14 @@ def approval_effects(features: Floats, approved: Floats, group: Ints, n_groups: 
     return Effects(**{name: values[:, : features.shape[1]] for name, values in stacked.items()})
 
 
-def _column(values: Floats, approved: npt.NDArray[np.bool_], group: Ints, cell: Ints, owner: Ints, n_groups: int) -> Effects:
-    """Effects of one feature (G,); rows are sorted by cell, a cell being a stratum of a group (`owner`)."""
-    present = np.isfinite(values)
-    x, approved, group, cell = values[present], approved[present], group[present], cell[present]
+def value_order(features: Floats) -> Ints:
+    """Rows in the order of each feature's values, (N, J) -> (J, N)."""
+    order: Ints = np.argsort(np.ascontiguousarray(features.T), axis=1)
+    return order
+
+
+def _column(x: Floats, approved: npt.NDArray[np.bool_], group: Ints, cell: Ints, owner: Ints, n_groups: int) -> Effects:
+    """Effects of one feature (G,); rows are sorted by cell, a cell being a stratum of a group (`owner`), then by value."""
     scale = _scale(x, group, n_groups)
     x = x / scale[group]
     n_cells = len(owner)
@@ -124,10 +140,10 @@ def _ranks(
     x: Floats, approved: npt.NDArray[np.bool_], cell: Ints, n0: Floats, n1: Floats, total: Callable[[Floats], Floats]
 ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Cliff's delta, van Elteren's p and whether any stratum with both outcomes varies, of each group (G,)."""
-    ranks, ties = np.zeros(len(x)), np.zeros(len(x))
-    if len(x):
-        sorted_x = SortedColumn.of(x, cell, np.flatnonzero(np.diff(cell, prepend=-1)))
-        (ranks,), (ties,) = sorted_x.ranks(np.ones((1, len(x)), dtype=bool))
+    start = np.flatnonzero(np.diff(cell, prepend=-1).astype(bool) | np.diff(x, prepend=np.nan).astype(bool))
+    length = np.diff(start, append=len(x))
+    cell_start = np.searchsorted(cell, cell[start])
+    ranks, ties = np.repeat(start - cell_start + 0.5 * (length + 1.0), length), np.repeat(length, length).astype(np.float64)
     n = n0 + n1
     u = np.bincount(cell[approved], ranks[approved], len(n)) - n1 * (n1 + 1.0) / 2.0
     # Summed over the rows of a tie of t, t^2 - 1 is t^3 - t.

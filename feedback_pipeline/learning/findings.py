@@ -210,7 +210,7 @@ def _range_records(pairs: pd.DataFrame, subject: Subject, width: Floats) -> list
 
 
 def _as_records(ranges: FeatureRanges) -> list[dict[str, float | str | None]]:
-    columns = {"min": ranges.low, "max": ranges.high, "best": ranges.best, "p5": ranges.p5, "p95": ranges.p95}
+    columns = {"min": ranges.low, "max": ranges.high, "best": ranges.best, "p5": ranges.p5, "p50": ranges.p50, "p95": ranges.p95}
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
     return [
         {name: _null(value) for name, value in zip(columns, row, strict=True)} | {"shape": shape}

@@ -34,7 +34,7 @@ decision_point (None = all); unit of the effect ("sd", "approval" = a share, "po
 less is, 0 = undefined), effect with se and 95 % interval, p_value, q_value (within its own family), confidence (1 - lfsr),
 accuracy_rate (NaN where it has no meaning), gain (what all outputs would gain if all followed it, in standard deviations of the
 outcome, NaN = undefined), n_contents, n_reviewers, published, reason (why not), the three documents agents read (None where not
-published), algorithm, sentence."""
+published), algorithm (at most 50 letters), sentence."""
 
 
 def pattern_frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def _series(value: Any, n: int, dtype: Any) -> pd.Series:
     if isinstance(value, Sequence | np.ndarray | pd.Series) and not isinstance(value, str):
         whole = np.empty(n, dtype=dtype)
         whole[:] = list(value) if dtype is object else np.asarray(value)
-        series: pd.Series = pd.Series(whole)
+        series: pd.Series = pd.Series(whole, dtype=dtype)
     else:
         series = pd.Series([value] * n, dtype=dtype)
     return series
@@ -89,7 +89,7 @@ def with_confidence(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def documents(
-    row: Mapping[str, Any], *, inputs: Mapping[str, Any], characteristics: Mapping[str, Any], signals: Mapping[str, Any]
+    row: Mapping[Any, Any], *, inputs: Mapping[str, Any], characteristics: Mapping[str, Any], signals: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The three documents of a published pattern: what is common to all kinds, and what this kind adds.
 

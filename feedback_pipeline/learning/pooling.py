@@ -12,6 +12,7 @@ _MIN_POOLED = 8  # agents: below, the spread between agents cannot be estimated 
 _MIN_SPREAD = 0.005
 _SPIKE_PENALTY = 10.0
 _EM_STEPS = 200
+_MOST_FITTED = 100_000
 _COMPONENT_SD = 0.02 * 2.0 ** np.arange(6)
 
 
@@ -81,8 +82,10 @@ def confidence(z: Floats, variance: Floats) -> Floats:
     log_likelihood = -0.5 * (np.log(total) + value[:, None] ** 2 / total)
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     weight = np.full(len(component), 1.0 / len(component))
+    # Every k-th effect fixes the prior as well as all of them do.
+    sample = likelihood[:: -(-len(value) // _MOST_FITTED)]
     for _ in range(_EM_STEPS):
-        joint = likelihood * weight
+        joint = sample * weight
         weight = (joint / joint.sum(axis=1, keepdims=True)).sum(axis=0)
         weight[0] += _SPIKE_PENALTY - 1.0
         weight /= weight.sum()

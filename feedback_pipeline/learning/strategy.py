@@ -22,8 +22,8 @@ LENGTH_BAND: Final = "length_band"
 BANDS: Final = ("short", "medium", "long")
 FAMILIES: Final = (*CATEGORIES, LENGTH_BAND)
 MIN_OUTPUTS: Final = 20
-_MOST_LEVELS: Final = 12
-_LENGTH: Final = "word_count"
+MOST_LEVELS: Final = 12
+LENGTH: Final = "word_count"
 
 
 def content_strategy(
@@ -44,7 +44,7 @@ def content_strategy(
             batch, propensity.
         states: agent_name, status, reason.
     """
-    levels, names = _levels(panel)
+    levels, names = segment_levels(panel)
     approved = output_outcomes(panel)
     overall = overall_scores(panel.scores, panel.aspects, bounds)
     score = output_means(overall[:, None], panel.review_output, len(panel.outputs))[:, 0]
@@ -88,7 +88,7 @@ class _Outcome:
         return shrunken(place[self.rows][known], cell_agent, self.value[known], own)
 
 
-def _levels(panel: Panel) -> tuple[Ints, list[npt.NDArray[np.object_]]]:
+def segment_levels(panel: Panel) -> tuple[Ints, list[npt.NDArray[np.object_]]]:
     """Level of each output in each family (N, D), -1 = unknown or rare, and the names of the levels by agent and code."""
     columns, names = [], []
     for family in FAMILIES:
@@ -111,18 +111,18 @@ def _codes(agent: Ints, labels: npt.NDArray[np.object_], n_agents: int) -> tuple
     rank = np.empty(len(found), dtype=np.intp)
     rank[order] = np.arange(len(found)) - np.searchsorted(owner[order], owner[order])
     # An agent without a choice has nothing to compare.
-    rank[np.bincount(owner, minlength=n_agents)[owner] < 2] = _MOST_LEVELS
-    names = np.full((n_agents, _MOST_LEVELS), None, dtype=object)
-    kept = rank < _MOST_LEVELS
+    rank[np.bincount(owner, minlength=n_agents)[owner] < 2] = MOST_LEVELS
+    names = np.full((n_agents, MOST_LEVELS), None, dtype=object)
+    kept = rank < MOST_LEVELS
     names[owner[kept], rank[kept]] = np.asarray(values, dtype=object)[value[kept]]
     coded = np.full(len(labels), -1, dtype=np.intp)
     coded[known] = rank[np.searchsorted(found, key[known])]
-    return np.where(coded < _MOST_LEVELS, coded, -1), names
+    return np.where(coded < MOST_LEVELS, coded, -1), names
 
 
 def _bands(panel: Panel) -> npt.NDArray[np.object_]:
     """short, medium or long: thirds of the agent's own lengths."""
-    length = pd.Series(panel.outputs[_LENGTH].to_numpy(dtype=np.float64, na_value=np.nan))
+    length = pd.Series(panel.outputs[LENGTH].to_numpy(dtype=np.float64, na_value=np.nan))
     by_agent = length.groupby(panel.output_agent)
     low, high = (by_agent.transform("quantile", q) for q in (1 / 3, 2 / 3))
     band: npt.NDArray[np.object_] = np.array([*BANDS, None], dtype=object)
@@ -137,11 +137,11 @@ def _segments(
     known = (levels[:, list(dims)] >= 0).all(axis=1)
     key = panel.output_agent.astype(np.intp)
     for d in dims:
-        key = key * _MOST_LEVELS + levels[:, d]
+        key = key * MOST_LEVELS + levels[:, d]
     found, cell = np.unique(key[known], return_inverse=True)
     place = np.full(len(key), -1, dtype=np.intp)
     place[known] = cell
-    owner, *codes = np.unravel_index(found, (len(panel.agents), *[_MOST_LEVELS] * len(dims)))
+    owner, *codes = np.unravel_index(found, (len(panel.agents), *[MOST_LEVELS] * len(dims)))
     labels = [names[d][owner, code] for d, code in zip(dims, codes, strict=True)]
     approval = rates.cells(place, owner, single=len(dims) == 1)
     score = means.cells(place, owner, single=len(dims) == 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from feedback_pipeline.learning.correlations import Design
 from feedback_pipeline.learning.panel import Floats, Panel, output_means, output_outcomes
@@ -44,18 +45,8 @@ class Subject:
             bounds: (low, high) by aspect, "*" for the rest.
             seed: Seed of the permutations.
         """
-        design = Design(
-            group=panel.output_agent,
-            content=panel.output_content,
-            features=panel.outputs[list(features)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(features)),
-            scores=output_means(adjusted, panel.review_output, len(panel.outputs)),
-            review_output=panel.review_output,
-            review_reviewer=panel.review_reviewer,
-            review_scores=adjusted,
-            # A number that belongs to the name: permutations of an agent must not depend on which others there are.
-            names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
-            seed=seed,
-        )
+        matrix = panel.outputs[list(features)].to_numpy(dtype=np.float64).reshape(len(panel.outputs), len(features))
+        design = design_of(panel, adjusted, matrix, seed)
         limits = [bounds.get(aspect, bounds["*"]) for aspect in panel.aspects]
         width = np.array(limits, dtype=np.float64).reshape(-1, 2)
         return cls(design, panel.agents, tuple(features), panel.aspects, width, output_outcomes(panel))
@@ -86,3 +77,34 @@ class Subject:
         """All outputs as one group called `name`; several agents may work on one content, so contents stay the clusters."""
         design = replace(self.design, group=np.zeros_like(self.design.group), names=np.zeros(1, dtype=np.intp))
         return replace(self, design=design, agents=np.array([name], dtype=object))
+
+
+def design_of(panel: Panel, review_scores: Floats, features: Floats, seed: int) -> Design:
+    """Outputs, their features (N, J) and the scores of their reviews (M, K) as the correlations take them."""
+    return Design(
+        group=panel.output_agent,
+        content=panel.output_content,
+        features=features,
+        scores=output_means(review_scores, panel.review_output, len(panel.outputs)),
+        review_output=panel.review_output,
+        review_reviewer=panel.review_reviewer,
+        review_scores=review_scores,
+        names=name_seeds(panel.agents),
+        seed=seed,
+    )
+
+
+def name_seeds(names: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
+    """A number that belongs to each name: draws for one agent must not depend on which others there are."""
+    return np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in names], dtype=np.intp)
+
+
+def score_spreads(subject: Subject) -> pd.DataFrame:
+    """Mean and standard deviation of the outputs' adjusted scores: agent_name, aspect, mean, sd (NaN below two), n_scored."""
+    parts = []
+    for aspect, scores in zip(subject.aspects, subject.design.scores.T, strict=True):
+        by_agent = pd.Series(scores).groupby(subject.design.group)
+        numbers = {"mean": by_agent.mean(), "sd": by_agent.std(), "n_scored": by_agent.count()}
+        parts.append(pd.DataFrame({"agent_name": subject.agents, "aspect": aspect} | numbers))
+    none = pd.DataFrame({"agent_name": [], "aspect": [], "mean": [], "sd": [], "n_scored": []}, dtype=object)
+    return pd.concat(parts, ignore_index=True) if parts else none.astype({"mean": float, "sd": float, "n_scored": int})

@@ -9,7 +9,7 @@ import pandas as pd
 from feedback_pipeline.learning.agents import agent_states, review_sample
 from feedback_pipeline.learning.features import numeric_columns
 from feedback_pipeline.learning.findings import find_what_can_be_found
-from feedback_pipeline.learning.subject import Subject
+from feedback_pipeline.learning.subject import Subject, score_spreads
 from feedback_pipeline.learning_pass.inputs import QUALITY_CORRELATIONS, adjusted_panel, documents_as_text
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -29,7 +29,8 @@ def learn_correlations(store: FeatureStore, settings: Settings, *, only: Sequenc
 
     `only` names the features to learn from; None = all.
 
-    Writes the artifact `quality_correlations`: frames `findings` and `agents` (one row per agent: counts, status, parts).
+    Writes the artifact `quality_correlations`: frames `findings`, `agents` (one row per agent: counts, status,
+    parts), `evidence` (a sample of reviews) and `spreads` (of the adjusted scores).
 
     Raises:
         StoreError: there is no result of preference_models, or days were extracted again since.
@@ -50,7 +51,12 @@ def learn_correlations(store: FeatureStore, settings: Settings, *, only: Sequenc
         "aspects": list(panel.aspects),
     }
     findings_text = documents_as_text(findings, ("feature_range", "feedback_impact"))
-    frames = {"findings": findings_text, "agents": documents_as_text(agents, ("parts",)), "evidence": evidence}
+    frames = {
+        "findings": findings_text,
+        "agents": documents_as_text(agents, ("parts",)),
+        "evidence": evidence,
+        "spreads": score_spreads(subject),
+    }
     store.write_result(learning_run_id, QUALITY_CORRELATIONS, frames, outcome)
     return CorrelationOutcome(learning_run_id, outcome, findings)
 

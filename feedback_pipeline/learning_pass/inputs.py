@@ -42,6 +42,11 @@ class Window:
     last: date | None
     lookback_days: int | None
 
+    @property
+    def days(self) -> tuple[date | None, date]:
+        """First and last day to read; before all days where there is no review."""
+        return (self.first, self.last) if self.last is not None else (date.max, date.min)
+
 
 def open_store(database: Database, settings: Settings) -> FeatureStore:
     """The feature store of this database.
@@ -84,11 +89,31 @@ def adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
     adjusted = (
         reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
     )
-    first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
-    if facts["days_digest"] != days_digest(store, Window(first, last, facts["lookback_days"])):
+    window = window_of(facts)
+    if facts["days_digest"] != days_digest(store, window):
         raise StoreError("days of the window were extracted again since preference_models; materialize preference_models again")
-    features = store.read_outputs(first, last or date.min)
+    features = store.read_outputs(*window.days)
     return learning_run_id, build_panel(reviews[REVIEW_COLUMNS], adjusted, aspects, features.to_pandas()), facts
+
+
+def window_of(facts: dict[str, Any]) -> Window:
+    """The window among the facts of preference_models."""
+    first, last = (None if facts[key] is None else date.fromisoformat(facts[key]) for key in ("window_first", "window_last"))
+    return Window(first, last, facts["lookback_days"])
+
+
+def read_of_run(store: FeatureStore, learning_run_id: str, asset: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Frames and facts of the latest result of an asset.
+
+    Raises:
+        StoreError: there is none, or it belongs to another learning run.
+    """
+    other = latest_run(store, asset)
+    if other != learning_run_id:
+        raise StoreError(
+            f"{asset} is of learning run {other}, {PREFERENCE_MODELS} of {learning_run_id}; materialize {asset} again"
+        )
+    return store.read_result(learning_run_id, asset)
 
 
 def latest_run(store: FeatureStore, asset: str) -> str:

@@ -1,14 +1,25 @@
-"""The step that publishes a learning run in one transaction."""
+"""The step that makes recommendations of what was found and publishes the learning run in one transaction."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
-from feedback_pipeline.errors import StoreError
+from feedback_pipeline.learning.recommendation_supports import Learned
+from feedback_pipeline.learning.recommendations import recommend
 from feedback_pipeline.learning.reviewer_results import REVIEWER_FRAMES
-from feedback_pipeline.learning_pass.inputs import PREFERENCE_MODELS, QUALITY_CORRELATIONS, latest_run
+from feedback_pipeline.learning_pass.inputs import (
+    CONTENT_STRATEGY,
+    DECISION_PATTERNS,
+    PREFERENCE_MODELS,
+    QUALITY_CORRELATIONS,
+    latest_run,
+    read_of_run,
+)
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -16,15 +27,18 @@ from feedback_pipeline.storage.publication import publish_run
 from feedback_pipeline.storage.publication_rows import AgentState, Publication
 
 # Raised whenever the numbers of the same input change.
-CODE_VERSION: Final = "1"
+CODE_VERSION: Final = "2"
+
+Frames = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """Result of `publish`."""
+    """Result of `publish`; `recommendations` as `learning.recommendations.recommend` returns them."""
 
     learning_run_id: str
     facts: dict[str, Any]
+    recommendations: pd.DataFrame = field(repr=False)
 
 
 def publish(
@@ -36,14 +50,12 @@ def publish(
         StoreError: results are missing, or belong to different learning runs.
     """
     learning_run_id = latest_run(store, PREFERENCE_MODELS)
-    other = latest_run(store, QUALITY_CORRELATIONS)
-    if other != learning_run_id:
-        raise StoreError(
-            f"quality_correlations is of learning run {other}, preference_models of {learning_run_id}; "
-            "materialize quality_correlations again"
-        )
     inputs, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
-    results, outcome = store.read_result(learning_run_id, QUALITY_CORRELATIONS)
+    results, outcome = read_of_run(store, learning_run_id, QUALITY_CORRELATIONS)
+    patterns, _ = read_of_run(store, learning_run_id, DECISION_PATTERNS)
+    strategy, _ = read_of_run(store, learning_run_id, CONTENT_STRATEGY)
+    recommendations, states = recommend(_learned(inputs, results, patterns, strategy))
+    parts = _parts_by_agent(patterns["parts"], strategy["states"], states)
     publication = Publication(
         learning_run_id=learning_run_id,
         dagster_run_id=dagster_run_id,
@@ -57,12 +69,53 @@ def publish(
         n_agents=facts["n_agents"],
         n_reviewers=facts["n_reviewers"],
         code_version=CODE_VERSION,
-        agents=[AgentState.of(row) for row in results["agents"].to_dict("records")],
+        agents=[AgentState.of(row, parts.get(row["agent_name"], {})) for row in results["agents"].to_dict("records")],
         findings=results["findings"],
         evidence=results["evidence"],
         reviewers={name: inputs[name] for name in REVIEWER_FRAMES},
         consumed=inputs["consumed"]["id"].to_numpy(dtype=np.int64),
+        patterns=patterns["patterns"],
+        recommendations=recommendations,
+        segments=strategy["segments"],
+        allocation=strategy["allocation"],
     )
     counts = publish_run(database, publication)
     store.drop_consumed(facts["consumed_tokens"])
-    return PublishedRun(learning_run_id, counts | {"window_last": facts["window_last"], "n_published": outcome["n_published"]})
+    done = counts | {"window_last": facts["window_last"], "n_published": outcome["n_published"]}
+    return PublishedRun(learning_run_id, done, recommendations)
+
+
+def _learned(inputs: Frames, results: Frames, patterns: Frames, strategy: Frames) -> Learned:
+    return Learned(
+        agents=results["agents"]["agent_name"].tolist(),
+        findings=results["findings"],
+        spreads=results["spreads"],
+        patterns=patterns["patterns"],
+        term_tests=patterns["term_tests"],
+        segments=strategy["segments"],
+        segment_tests=strategy["tests"],
+        pairs=patterns["pairs"],
+        shares=patterns["shares"],
+        models=inputs["models"],
+    )
+
+
+def _parts_by_agent(
+    documents: pd.DataFrame, strategy: pd.DataFrame, recommendations: pd.DataFrame
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What came of decisions, terms, strategy and recommendations, by agent and part."""
+    parts: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in documents.to_dict("records"):
+        parts.setdefault(row["agent_name"], {})[row["part"]] = json.loads(row["document"])
+    for row in strategy.to_dict("records"):
+        parts.setdefault(row["agent_name"], {})["strategy"] = {"status": row["status"], "reason": _null(row["reason"])}
+    for row in recommendations.to_dict("records"):
+        counts = {"published": row["published"], "candidates": row["candidates"]}
+        document = {"status": row["status"], "reason": _null(row["reason"])} | counts
+        parts.setdefault(row["agent_name"], {})["recommendations"] = document
+    return parts
+
+
+def _null(value: object) -> object:
+    """A missing text as None: a column of texts holds NaN there."""
+    return value if isinstance(value, str) else None

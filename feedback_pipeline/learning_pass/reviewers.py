@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -93,8 +93,7 @@ def learn_preference_models(database: Database, store: FeatureStore, settings: S
 
 
 def _read_panel(store: FeatureStore, window: Window) -> Panel:
-    first, last = (window.first, window.last) if window.last is not None else (date.max, date.min)
     # The panel sorts by its own keys.
-    feedback, features = store.read_tables(first, last, ordered=False)
+    feedback, features = store.read_tables(*window.days, ordered=False)
     scores, aspects = score_matrix(feedback["aspects"], feedback["scores"])
     return build_panel(feedback.drop_columns(["aspects", "scores"]).to_pandas(), scores, aspects, features.to_pandas())

@@ -8,6 +8,7 @@ import dagster as dg
 from feedback_pipeline.orchestration.assets import GROUPS
 from feedback_pipeline.orchestration.checks import checks
 from feedback_pipeline.orchestration.jobs import jobs
+from feedback_pipeline.orchestration.pattern_checks import checks as pattern_checks
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
 from feedback_pipeline.orchestration.reviewer_checks import reviewers_checks
 
@@ -27,7 +28,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     }
     return dg.Definitions(
         assets=[asset for modules in GROUPS.values() for module in modules for asset in module.assets],
-        asset_checks=[*checks, reviewers_checks],
+        asset_checks=[*checks, reviewers_checks, *pattern_checks],
         jobs=jobs,
         resources=resources | given,
         executor=dg.in_process_executor,

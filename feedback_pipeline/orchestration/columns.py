@@ -1,6 +1,7 @@
-"""The columns of every table in the lineage, and which source column each comes from.
+"""The columns of the sources and of the days, and which source column each comes from.
 
-Belongs here: names, types and meanings for people. Does not belong here: how a value is computed (storage/ and learning/).
+Belongs here: names, types and meanings for people. Does not belong here: how a value is computed (storage/ and learning/), and
+what is learned from the days (learned_columns).
 """
 
 import re
@@ -105,71 +106,15 @@ _OUTPUT_COLUMNS: Final[dict[str, tuple[str, str, list[SourceColumn]]]] = {
     "retry_count": ("int", "runs of the agent in this execution before the one that counts", [("agent_performance", "id")]),
 }
 
-_CORRELATIONS: Final[list[tuple[str, str, str]]] = [
-    ("agent_name", "string", "the agent; * = all outputs of the fleet"),
-    ("feature", "string", "property of the output"),
-    ("aspect", "string", "what people scored"),
-    ("r", "float", "Spearman correlation with the adjusted score; missing = undefined, with a reason"),
-    ("r_shrunk", "float", "the same, shrunk towards the other agents"),
-    ("ci_low", "float", "95 % interval, robust to reviewers"),
-    ("ci_high", "float", "95 % interval, robust to reviewers"),
-    ("q_value", "float", "false discovery rate within the agent"),
-    ("confidence", "float", "1 - local false sign rate"),
-    ("n_contents", "int", "outputs with both values"),
-    ("published", "bool", "whether agents may read it"),
-    ("reason", "string", "why it is not published"),
-]
-
-_SEVERITIES: Final[list[tuple[str, str, str]]] = [
-    ("reviewer", "string", "R1, R2, ...: the reviewers of this run in the order of their ids"),
-    ("aspect", "string", "what was scored"),
-    ("severity", "float", "points given above (+) or below (-) the average reviewer"),
-    ("se", "float", "its standard error"),
-    ("n_reviews", "int", "reviews of this reviewer"),
-    ("comparable", "bool", "whether this reviewer can be compared with most others"),
-    ("method", "string", "how it was estimated"),
-    ("reason", "string", "why not by the joint model of scores"),
-]
-
-_AGREEMENT: Final[list[tuple[str, str, str]]] = [
-    ("aspect", "string", "what was scored; decision = what was decided"),
-    ("alpha", "float", "Krippendorff's alpha of all agents' outputs: 1 = all agree, 0 = no better than chance"),
-    ("ci_low", "float", "95 % interval over outputs"),
-    ("ci_high", "float", "95 % interval over outputs"),
-    ("alpha_adjusted", "float", "the same after severity is removed"),
-    ("adjusted_ci_low", "float", "95 % interval, given the severities"),
-    ("adjusted_ci_high", "float", "95 % interval, given the severities"),
-    ("n_outputs", "int", "outputs with two or more reviewers"),
-    ("n_reviewers", "int", "reviewers who gave a value"),
-    ("reason", "string", "why something is undefined"),
-]
-
-_COMPONENTS: Final[list[tuple[str, str, str]]] = [
-    ("component", "int", "reviewers whom shared outputs connect; severity cannot be compared between components"),
-    ("reviewers", "int", "how many"),
-]
-
-_PUBLISHED: Final[list[tuple[str, str, str]]] = [
-    ("agent_name", "string", "the agent"),
-    ("agent_output_feature", "string", "property of the output"),
-    ("human_feedback_aspect", "string", "what people scored"),
-    ("correlation_strength", "float", "Spearman correlation"),
-    ("statistical_significance", "float", "p, the larger of the content-level and the reviewer-robust one"),
-    ("feature_range", "json", "where the scores are best, and what was observed"),
-    ("feedback_impact", "json", "scores at which approval becomes likely or unlikely"),
-    ("published", "bool", "whether agents may read it"),
-    ("learning_run_id", "uuid", "the learning run that published it"),
-]
-
 
 def source_schema(table: str) -> dg.TableSchema:
     """Columns of one of the four source tables."""
-    return _schema(SOURCE_COLUMNS[table])
+    return table_schema(SOURCE_COLUMNS[table])
 
 
 def human_feedback_schema() -> dg.TableSchema:
     """Columns of a day of human_feedback."""
-    return _schema([(name, kind, text) for name, kind, text, _ in _HUMAN_FEEDBACK])
+    return table_schema([(name, kind, text) for name, kind, text, _ in _HUMAN_FEEDBACK])
 
 
 def feature_table_schema() -> dg.TableSchema:
@@ -177,32 +122,7 @@ def feature_table_schema() -> dg.TableSchema:
     keys = [(name, *_OUTPUT_COLUMNS[name][:2]) for name in OUTPUT_KEYS]
     types = {"numeric": "float", "category": "string"}
     features = [(f.name, types[f.kind], f"{f.source}{f' [{f.unit}]' if f.unit else ''}") for f in FEATURES]
-    return _schema(keys + features)
-
-
-def correlations_schema() -> dg.TableSchema:
-    """Columns of quality_correlations."""
-    return _schema(_CORRELATIONS)
-
-
-def severities_schema() -> dg.TableSchema:
-    """Columns of the severity table of preference_models."""
-    return _schema(_SEVERITIES)
-
-
-def agreement_schema() -> dg.TableSchema:
-    """Columns of the agreement table of preference_models."""
-    return _schema(_AGREEMENT)
-
-
-def components_schema() -> dg.TableSchema:
-    """Columns of the table of components of preference_models."""
-    return _schema(_COMPONENTS)
-
-
-def published_schema() -> dg.TableSchema:
-    """Columns of feedback_quality_correlations that agents read."""
-    return _schema(_PUBLISHED)
+    return table_schema(keys + features)
 
 
 def human_feedback_lineage() -> dg.TableColumnLineage:
@@ -229,7 +149,8 @@ def _feature_sources(described: str) -> list[SourceColumn]:
     return found or [("agent_decisions", "id")]
 
 
-def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
+def table_schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
+    """A schema out of name, type and meaning of each column."""
     return dg.TableSchema([dg.TableColumn(name, kind, description=text) for name, kind, text in columns])
 
 

@@ -1,12 +1,14 @@
 """What the pictures in the metadata of the assets share: figures without a display, labels that no name can break, colours.
 
-Belongs here: how anything is drawn. Does not belong here: what is drawn (pictures, reviewer_pictures).
+Belongs here: how anything is drawn. Does not belong here: what is drawn (pictures and the modules named *_pictures).
 """
 
 import base64
 import io
 import warnings
 from typing import TYPE_CHECKING, Any, Final
+
+from feedback_pipeline.orchestration.plain_text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 MAX_LABEL: Final = 40  # letters
 SHORT_LABEL: Final = 26
 MAX_REASON: Final = 95
+MAX_SENTENCE: Final = 155
 MAX_WIDTH: Final = 11.8  # inches: what the dialog of the web UI shows without scrolling
 INK, MUTED, BAR, BAND = "#1f2933", "#7b8794", "#5b8db8", "#dfe9f2"
+GOOD, BAD, WITHHELD = "#2f6f9f", "#c8743c", "#b4bdc7"  # told apart by the colour-blind, and in print
 HUGE: Final = 1e100  # beyond it sums of the numbers of an axis are no numbers
 _DPI: Final = 100
 
@@ -46,14 +50,15 @@ def as_png(figure: "Figure") -> bytes:
 
 def sentence_alone(text: str) -> bytes:
     """A PNG that says why there is nothing to draw."""
-    figure = new_figure(6, 1)
-    figure.text(0.02, 0.5, label(text, MAX_REASON), color=MUTED, fontsize=9)
+    said = label(text, MAX_SENTENCE)
+    figure = new_figure(min(max(6.0, 0.5 + 0.072 * len(said)), MAX_WIDTH), 1)
+    figure.text(0.02, 0.5, said, color=MUTED, fontsize=9)
     return as_png(figure)
 
 
 def label(name: str, longest: int = MAX_LABEL) -> str:
     """A name as a label: on one line, not too long, and with no sign that matplotlib would read as a formula."""
-    plain = " ".join("".join(char if char.isprintable() else " " for char in name.replace("_", " ")).split())
+    plain = one_line(name.replace("_", " "))
     short = plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
     return short.replace("$", r"\$")
 
@@ -82,10 +87,10 @@ def bare(axes: "Axes", *, keep: tuple[str, ...] = ("bottom",)) -> None:
 def counts_at_the_right(
     axes: "Axes", y: "np.ndarray[Any, np.dtype[np.float64]]", counts: "pd.Series", what: str, *, above: float = 6.0
 ) -> None:
-    """How many of what every row rests on, quietly at the right."""
+    """How many of what every row rests on, quietly at the right: numbers, or texts as they are."""
     right = axes.twinx()
     right.set_ylim(axes.get_ylim())
     bare(right, keep=())
-    right.set_yticks(y, [f"{count:,}" for count in counts], fontsize=6.5, color=MUTED)
+    right.set_yticks(y, [count if isinstance(count, str) else f"{count:,}" for count in counts], fontsize=6.5, color=MUTED)
     right.tick_params(axis="y", length=0)
     right.set_title(what, fontsize=6.5, color=MUTED, loc="right", pad=above)

@@ -1,6 +1,7 @@
 """Jobs: named selections of assets.
 
-`learn` holds the days and the reduce. It takes a day, or a range of days by two run tags; the unpartitioned assets run once.
+`learn` holds the days and the reduce. It takes a day, or a range of days by two run tags; the unpartitioned assets run once. The
+report of an agent is no part of it: whoever wants one materializes that agent's partition.
 """
 
 from typing import Final
@@ -8,11 +9,16 @@ from typing import Final
 import dagster as dg
 
 from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
-from feedback_pipeline.orchestration.assets.insights import PREFERENCE_MODELS, QUALITY_CORRELATIONS
+from feedback_pipeline.orchestration.assets.insights import (
+    CONTENT_STRATEGY,
+    DECISION_PATTERNS,
+    PREFERENCE_MODELS,
+    QUALITY_CORRELATIONS,
+)
 from feedback_pipeline.orchestration.assets.publication import LEARNED_IMPROVEMENTS
 
 DAY_ASSETS: Final = (HUMAN_FEEDBACK, FEATURE_TABLE)
-REDUCE_ASSETS: Final = (PREFERENCE_MODELS, QUALITY_CORRELATIONS, LEARNED_IMPROVEMENTS)
+REDUCE_ASSETS: Final = (PREFERENCE_MODELS, QUALITY_CORRELATIONS, DECISION_PATTERNS, CONTENT_STRATEGY, LEARNED_IMPROVEMENTS)
 
 learn = dg.define_asset_job(
     "learn",

@@ -180,6 +180,6 @@ def _level(spec: WorldSpec, agents: Agents, z: Floats, confidence: Floats) -> Fl
         common -= model.LENGTH_CURVATURE * (length**2 - model.WORDS_LOG_SD**2)
     if spec.effects:
         alternatives = z[:, model.SLOPED.index("alternatives_count")]
-        common += model.STEP_POINTS * ((confidence > model.STEP_AT) - 0.5)
+        common += spec.step * ((confidence > model.STEP_AT) - 0.5)
         common += model.INTERACTION_POINTS * z[:, model.SLOPED.index("confidence_score")] * alternatives
     return level + common[:, None]

@@ -72,6 +72,7 @@ class WorldSpec:
         decisions_per_execution: an execution takes 1 + Poisson(this) decisions.
         confounded_assignment: strict reviewers get the long texts.
         drift: points that scores rise over the whole period.
+        step: points that scores rise where the confidence is above .7, with planted effects.
         days: length of the period in days; every review lies in it.
         until: last UTC day of reviewed_at; it holds at least one review.
     """
@@ -87,6 +88,7 @@ class WorldSpec:
     decisions_per_execution: float = 1.0
     confounded_assignment: bool = False
     drift: float = 0.0
+    step: float = STEP_POINTS
     days: int = 90
     until: date = date(2026, 6, 30)
 

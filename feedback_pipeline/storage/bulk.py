@@ -8,12 +8,12 @@ import pandas as pd
 
 from feedback_pipeline.storage.database import Connection
 
-_NAMESPACE = uuid.UUID("5ad9f1f4-6f4c-5c65-9a46-3d5c3b8e2a11")
+NAMESPACE = uuid.UUID("5ad9f1f4-6f4c-5c65-9a46-3d5c3b8e2a11")
 
 
 def stable_id(*parts: str) -> uuid.UUID:
     """The same id for the same thing in every run and every database."""
-    return uuid.uuid5(_NAMESPACE, "\x1f".join(parts))
+    return uuid.uuid5(NAMESPACE, "\x1f".join(parts))
 
 
 def stage(connection: Connection, name: str, like: str, rows: Iterable[tuple[Any, ...]], columns: Sequence[str]) -> None:

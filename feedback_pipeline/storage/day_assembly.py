@@ -77,7 +77,7 @@ def usable_outputs(rows: pa.Table, points: pa.Table, texts: Mapping[str, Floats]
         texts: Text features, arrays aligned with the rows; empty = not read, all missing.
         refusals: Receives what cannot be used.
     """
-    named = _usable_names(rows["agent_name"])
+    named = usable_names(rows["agent_name"])
     nameless = rows.filter(pc.invert(named)).combine_chunks()
     refusals.add("agent_performance", nameless["performance_id"], Reason.UNUSABLE_NAME, "agent_name")
     kept = named.to_numpy()
@@ -107,7 +107,7 @@ def usable_outputs(rows: pa.Table, points: pa.Table, texts: Mapping[str, Floats]
 def _usable_points(points: pa.Table, ids: pa.Array, refusals: Refusals) -> tuple[pa.Table, Ints]:
     """The decision points of the runs `ids` with a usable name, in the order of the runs, and the place of each one's run."""
     place = pc.fill_null(pc.index_in(points["performance_id"].combine_chunks(), value_set=ids), -1).to_numpy()
-    usable = _usable_names(points["decision_point"]).to_numpy()
+    usable = usable_names(points["decision_point"]).to_numpy()
     refused = points["performance_id"].filter(pa.array(~usable & (place >= 0)))
     refusals.add("agent_performance", refused.unique(), Reason.UNUSABLE_NAME, "decision_point")
     kept = np.flatnonzero(usable & (place >= 0))
@@ -232,7 +232,8 @@ def _days(moments: pa.ChunkedArray) -> Ints:
     return days
 
 
-def _usable_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+def usable_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which names of agents and decision points can be used: not empty, not `*`, one line, no longer than the tables hold."""
     usable = pc.and_(pc.less_equal(pc.utf8_length(names), _LONGEST_NAME), pc.invert(pc.match_substring_regex(names, _NO_NAME)))
     return pc.fill_null(usable, False)
 

@@ -9,52 +9,47 @@ import numpy.typing as npt
 from psycopg.types.json import Jsonb
 
 from feedback_pipeline.learning.features import FLEET
-from feedback_pipeline.storage.bulk import copy_rows, nullable, stable_id, stage
+from feedback_pipeline.learning.pattern_frame import CORRELATION_PATTERN
+from feedback_pipeline.storage.bulk import stage
+from feedback_pipeline.storage.copy_fields import Fields, copy_fields, fields, stable_ids
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.publication_rows import Publication
-from feedback_pipeline.storage.published_patterns import write_patterns
+from feedback_pipeline.storage.published_advice import write_advice
+from feedback_pipeline.storage.published_patterns import write_patterns, written_patterns
 from feedback_pipeline.storage.published_reviewers import write_reviewers
 
 _CORRELATION_COLUMNS = {
-    "feature": "agent_output_feature",
-    "aspect": "human_feedback_aspect",
-    "r": "correlation_strength",
-    "n_contents": "sample_size",
-    "p_value": "statistical_significance",
+    "agent_output_feature": "feature",
+    "human_feedback_aspect": "aspect",
+    "correlation_strength": "r",
+    "sample_size": "n_contents",
+    "statistical_significance": "p_value",
 }
 _CORRELATION_VALUES = (
-    "r_pearson",
-    "r_shrunk",
-    "r_within",
-    "confounded_with_agent",
-    "ci_low",
-    "ci_high",
-    "q_value",
-    "confidence",
-    "n_contents",
-    "n_reviewers",
-    "scope",
-    "method",
-    "published",
-    "reason",
-    "sentence",
+    *("agent_name", "r_pearson", "r_shrunk", "r_within", "confounded_with_agent", "ci_low", "ci_high", "q_value", "confidence"),
+    *("n_contents", "n_reviewers", "scope", "method", "published", "reason", "sentence", "feature_range", "feedback_impact"),
 )
 
 
 def publish_run(database: Database, publication: Publication) -> dict[str, int]:
-    """Write everything in one transaction and return the rows per table."""
+    """Write everything in one transaction and return the rows per table.
+
+    Nothing here asks for a lock that a reader could hold (no TRUNCATE, no DDL of tables that last): readers neither wait nor are
+    waited for, and see the run before until this one is committed.
+    """
     with database.connect() as connection:
-        patterns = publication.findings[publication.findings["published"]]
-        _write_run(connection, publication, len(patterns))
+        _write_run(connection, publication)
         _write_states(connection, publication)
         _write_correlations(connection, publication)
-        superseded = write_patterns(connection, publication, patterns)
+        superseded = write_patterns(connection, publication)
+        advice = write_advice(connection, publication)
         reviewers = write_reviewers(connection, publication)
         deleted = _delete_changes(connection, publication.consumed)
     return {
         "feedback_quality_correlations": len(publication.findings),
-        "agent_learning_patterns": len(patterns),
+        "agent_learning_patterns": int(publication.findings["published"].sum()) + len(written_patterns(publication)),
         "patterns_superseded": superseded,
+        **advice,
         "agent_learning_state": len(publication.agents),
         **reviewers,
         "feedback_changes_consumed": deleted,
@@ -75,9 +70,21 @@ def _delete_changes(connection: Connection, ids: npt.NDArray[np.int64]) -> int:
     ).rowcount
 
 
-def _write_run(connection: Connection, run: Publication, n_patterns: int) -> None:
-    of_agents = run.findings["published"] & (run.findings["agent_name"] != FLEET)
-    summary = {"sample_size": run.n_reviews, "patterns_learned": n_patterns, "correlations_found": int(of_agents.sum())}
+def _summary(run: Publication) -> dict[str, Any]:
+    """What the run found, in numbers; patterns by type, the published ones."""
+    found = run.findings["published"]
+    others = run.patterns.loc[run.patterns["published"], "pattern_type"].value_counts().sort_index()
+    patterns = {CORRELATION_PATTERN: int(found.sum())} | {str(kind): int(n) for kind, n in others.items()}
+    return {
+        "sample_size": run.n_reviews,
+        "patterns_learned": sum(patterns.values()),
+        "correlations_found": int((found & (run.findings["agent_name"] != FLEET)).sum()),
+        "patterns": patterns,
+        "recommendations": len(run.recommendations),
+    }
+
+
+def _write_run(connection: Connection, run: Publication) -> None:
     connection.execute(
         "INSERT INTO learning_runs (learning_run_id, dagster_run_id, started_at, published_at, window_start, window_end,"
         " lookback_days, n_reviews, n_contents, n_agents, n_reviewers, code_version, summary)"
@@ -97,7 +104,7 @@ def _write_run(connection: Connection, run: Publication, n_patterns: int) -> Non
             run.n_agents,
             run.n_reviewers,
             run.code_version,
-            Jsonb(summary),
+            Jsonb(_summary(run)),
         ),
     )
 
@@ -151,14 +158,14 @@ def _state_rows(run: Publication) -> Iterable[tuple[Any, ...]]:
 
 def _write_correlations(connection: Connection, run: Publication) -> None:
     """Replace all rows: an agent that left the window has none."""
-    columns = ["id", "agent_name", *_CORRELATION_COLUMNS.values(), *_CORRELATION_VALUES]
-    columns += ["feature_range", "feedback_impact", "learning_run_id", "last_calculated"]
+    found = run.findings
+    names = found["agent_name"].tolist(), found["feature"].tolist(), found["aspect"].tolist()
+    columns: dict[str, Fields | str] = {
+        "id": stable_ids(["correlation"] * len(found), *names),
+        **{name: fields(found[source]) for name, source in _CORRELATION_COLUMNS.items()},
+        **{name: fields(found[name]) for name in _CORRELATION_VALUES},
+        "learning_run_id": run.learning_run_id,
+        "last_calculated": run.published_at.isoformat(),
+    }
     connection.execute("DELETE FROM feedback_quality_correlations")
-    records = zip(
-        *(nullable(run.findings[name]) for name in ["agent_name", *_CORRELATION_COLUMNS, *_CORRELATION_VALUES]),
-        nullable(run.findings["feature_range"]),
-        nullable(run.findings["feedback_impact"]),
-        strict=True,
-    )
-    rows = ((stable_id("correlation", *record[:3]), *record, run.learning_run_id, run.published_at) for record in records)
-    copy_rows(connection, "feedback_quality_correlations", rows, columns)
+    copy_fields(connection, "feedback_quality_correlations", columns, len(found))

@@ -4,11 +4,40 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from feedback_pipeline.learning.pattern_frame import pattern_frame
+
+RECOMMENDATION_COLUMNS: Final = (
+    *("agent_name", "rank", "identity", "kind", "feature", "direction", "target", "expected_effect", "confidence", "q_value"),
+    *("gain", "pattern_keys", "n_contents", "n_reviewers", "text", "action", "conflicts"),
+)
+_SHRUNKEN: Final = ("_raw", "", "_low", "_high")
+SEGMENT_COLUMNS: Final = (
+    *("agent_name", "family", "segment", "n", *(f"approval{suffix}" for suffix in _SHRUNKEN)),
+    *("n_scored", *(f"score{suffix}" for suffix in _SHRUNKEN)),
+)
+ALLOCATION_COLUMNS: Final = ("agent_name", "family", "segment", "n", "outputs", "propensity")
+
+
+def _no_patterns() -> pd.DataFrame:
+    return pattern_frame({}, 0)
+
+
+def _no_recommendations() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(RECOMMENDATION_COLUMNS))
+
+
+def _no_segments() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(SEGMENT_COLUMNS))
+
+
+def _no_allocation() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(ALLOCATION_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -25,9 +54,9 @@ class AgentState:
     n_reviewers: int
 
     @classmethod
-    def of(cls, row: dict[Any, Any]) -> "AgentState":
-        """From a record of the frame `agents`; the status is that of its correlations where there are none."""
-        parts = json.loads(row["parts"])
+    def of(cls, row: dict[Any, Any], more: Mapping[str, Any] | None = None) -> "AgentState":
+        """From a record of the frame `agents` and further parts; the status is that of its correlations where there are none."""
+        parts = json.loads(row["parts"]) | dict(more or {})
         correlations = parts["correlations"]
         status = correlations["status"] if correlations["status"] in ("insufficient_data", "error") else "success"
         agent_type = row["agent_type"]
@@ -52,6 +81,12 @@ class Publication:
         evidence: agent_name and feedback_id of at most 100 reviews per agent.
         reviewers: The frames of `learning.reviewer_results.ReviewerResults`, documents as JSON text.
         consumed: Ids of feedback_changes this run has learned from.
+        patterns: Every candidate of every kind but correlations, `pattern_frame.PATTERN_COLUMNS`, documents as JSON text.
+        recommendations: `RECOMMENDATION_COLUMNS`, documents as Python objects: rank from 1 within the agent, identity (what its
+            id is made of), target, expected_effect and action dicts, pattern_keys a list of [pattern_type, description],
+            conflicts a list of texts.
+        segments: As `strategy.content_strategy` returns them, `SEGMENT_COLUMNS`.
+        allocation: The next batch, as `strategy.content_strategy` returns it, `ALLOCATION_COLUMNS`.
     """
 
     learning_run_id: str
@@ -71,3 +106,7 @@ class Publication:
     evidence: pd.DataFrame = field(repr=False)
     reviewers: Mapping[str, pd.DataFrame] = field(repr=False)
     consumed: npt.NDArray[np.int64] = field(repr=False)
+    patterns: pd.DataFrame = field(default_factory=_no_patterns, repr=False)
+    recommendations: pd.DataFrame = field(default_factory=_no_recommendations, repr=False)
+    segments: pd.DataFrame = field(default_factory=_no_segments, repr=False)
+    allocation: pd.DataFrame = field(default_factory=_no_allocation, repr=False)

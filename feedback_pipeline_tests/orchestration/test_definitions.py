@@ -15,7 +15,10 @@ ASSETS = {
     "feature_table": "reviewed_days",
     "preference_models": "insights",
     "quality_correlations": "insights",
+    "decision_patterns": "insights",
+    "content_strategy": "insights",
     "learned_improvements": "published",
+    "agent_report": "reports",
 }
 CHECKS = {
     ("human_feedback", "review_keys_unique", True),
@@ -30,13 +33,20 @@ CHECKS = {
     ("preference_models", "severity_steady", False),
     ("preference_models", "severity_estimated", False),
     ("quality_correlations", "findings_valid", True),
+    ("decision_patterns", "patterns_valid", True),
+    ("content_strategy", "strategy_valid", True),
+    ("learned_improvements", "recommendations_valid", False),
 }
+REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
 EDGES = {
     "human_feedback": {"agent_performance", "agent_decisions", "content_review_workflows", "review_feedback"},
     "feature_table": {"human_feedback", "agent_performance", "agent_decisions", "content_review_workflows"},
     "preference_models": {"human_feedback", "feature_table"},
     "quality_correlations": {"preference_models", "feature_table"},
-    "learned_improvements": {"preference_models", "quality_correlations"},
+    "decision_patterns": {"preference_models", "quality_correlations", "feature_table"},
+    "content_strategy": {"preference_models", "feature_table"},
+    "learned_improvements": {"preference_models", "quality_correlations", "decision_patterns", "content_strategy"},
+    "agent_report": {"learned_improvements"},
 }
 
 
@@ -94,14 +104,26 @@ def test_days_are_partitioned_and_run_together(defs: dg.Definitions) -> None:
         assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
         assert node.partitions_def.timezone == "UTC"
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
-    for name in ("preference_models", "quality_correlations", "learned_improvements"):
+    for name in REDUCE:
         assert graph.get(dg.AssetKey(name)).partitions_def is None
+
+
+def test_a_report_has_a_partition_for_each_agent(defs: dg.Definitions) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey("agent_report"))
+    assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition)
+    assert node.partitions_def.name == "agents"
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+def test_a_report_needs_no_lock(defs: dg.Definitions) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey("agent_report"))
+    assert "learning_lock" not in node.assets_def.required_resource_keys
 
 
 def test_the_job_learn_holds_days_and_reduce(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("learn")
     selected = {key.path[-1] for key in job.asset_layer.selected_asset_keys}
-    assert selected == {"human_feedback", "feature_table", "preference_models", "quality_correlations", "learned_improvements"}
+    assert selected == {"human_feedback", "feature_table", *REDUCE}
     assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == {name for _, name, _ in CHECKS}
     assert job.executor_def is dg.in_process_executor
     assert [job.name for job in defs.jobs or []] == ["learn"]

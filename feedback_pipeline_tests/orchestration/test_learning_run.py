@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 DAY_ASSETS = ("human_feedback", "feature_table")
-REDUCE = ("preference_models", "quality_correlations", "learned_improvements")
+REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
 
 
 def _pending(environment: Environment) -> list[date]:
@@ -137,7 +137,7 @@ def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstan
     assert severities.metadata["reviewers"].value == 8
 
     evaluations = {evaluation.check_name: evaluation for evaluation in _checks(instance, run_id)}
-    assert len(evaluations) == 12
+    assert len(evaluations) == 15
     for name, evaluation in evaluations.items():
         # So few outputs can leave an aspect's agreement indistinguishable from chance.
         assert evaluation.passed or name == "reviewers_agree", name

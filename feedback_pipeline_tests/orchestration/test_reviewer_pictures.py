@@ -9,7 +9,8 @@ import pytest
 
 from feedback_pipeline.learning_pass.reviewers import PreferenceOutcome
 from feedback_pipeline.orchestration.agreement_picture import MAX_ASPECTS, agreement_before_and_after
-from feedback_pipeline.orchestration.insight_report import MAX_ROWS, describe_preferences
+from feedback_pipeline.orchestration.insight_report import describe_preferences
+from feedback_pipeline.orchestration.metadata import MAX_ROWS
 from feedback_pipeline.orchestration.reviewer_pictures import (
     MAX_DRIFTED,
     MAX_REVIEWERS,

@@ -3,11 +3,12 @@
 from types import ModuleType
 from typing import Final
 
-from feedback_pipeline.orchestration.assets import days, insights, publication, sources
+from feedback_pipeline.orchestration.assets import days, insights, publication, reports, sources
 
 GROUPS: Final[dict[str, tuple[ModuleType, ...]]] = {
     "source": (sources,),
     "reviewed_days": (days,),
     "insights": (insights,),
     "published": (publication,),
+    "reports": (reports,),
 }

@@ -5,14 +5,16 @@ from typing import Final
 import dagster as dg
 
 from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
-from feedback_pipeline.orchestration.columns import correlations_schema, severities_schema
 from feedback_pipeline.orchestration.failures import only_stores_are_retried
+from feedback_pipeline.orchestration.learned_columns import CORRELATIONS, PATTERNS, SEGMENTS, SEVERITIES
 from feedback_pipeline.orchestration.ownership import OWNERS
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
 from feedback_pipeline.settings import Settings
 
 PREFERENCE_MODELS: Final = dg.AssetKey("preference_models")
 QUALITY_CORRELATIONS: Final = dg.AssetKey("quality_correlations")
+DECISION_PATTERNS: Final = dg.AssetKey("decision_patterns")
+CONTENT_STRATEGY: Final = dg.AssetKey("content_strategy")
 
 
 @dg.asset(
@@ -25,7 +27,7 @@ QUALITY_CORRELATIONS: Final = dg.AssetKey("quality_correlations")
     description="How strict each reviewer is, on each aspect, and every score with that strictness taken out, estimated from "
     "outputs that several people reviewed wherever there are enough of them; what each reviewer wants and how well that "
     "foresees their decisions; how far the reviewers agree, who can be compared with whom, and whose severity changes.",
-    metadata={"dagster/column_schema": severities_schema()},
+    metadata={"dagster/column_schema": SEVERITIES},
 )
 def preference_models(
     database: DatabaseResource,
@@ -54,7 +56,7 @@ def preference_models(
     description="Which properties of an agent's outputs go with better or worse scores: rank correlations of adjusted scores, "
     "with intervals robust to the reviewers, false discovery rate and shrinkage over the agents; every tested pair, with the "
     "reason where it is not published.",
-    metadata={"dagster/column_schema": correlations_schema()},
+    metadata={"dagster/column_schema": CORRELATIONS},
 )
 def quality_correlations(
     database: DatabaseResource,
@@ -71,4 +73,58 @@ def quality_correlations(
         return dg.MaterializeResult(metadata=describe_correlations(outcome))
 
 
-assets = [preference_models, quality_correlations]
+@dg.asset(
+    key=DECISION_PATTERNS,
+    deps=[PREFERENCE_MODELS, QUALITY_CORRELATIONS, FEATURE_TABLE],
+    group_name="insights",
+    kinds={"python", "numpy"},
+    owners=OWNERS,
+    code_version="1",
+    description="What approved outputs have in common and others do not: differences with intervals, thresholds with what "
+    "crossing them is worth, simple rules, and words of the reasoning, the comments and the named issues that go with better or "
+    "worse judgements; for each decision point and for all. Every candidate is tested, and says why where it is not published. "
+    "Texts are read in Postgres and stay there; only tested single words come out.",
+    metadata={"dagster/column_schema": PATTERNS},
+)
+def decision_patterns(
+    database: DatabaseResource,
+    feature_store: FeatureStoreResource,
+    learning_lock: LearningLock,  # held, not called
+) -> dg.MaterializeResult[None]:
+    """Looks for patterns of every kind, for all agents at once."""
+    from feedback_pipeline.learning_pass.patterns import learn_patterns
+    from feedback_pipeline.orchestration.pattern_report import describe_patterns
+
+    plain = database.open()
+    with only_stores_are_retried():
+        outcome = learn_patterns(plain, feature_store.open(plain), Settings())
+        return dg.MaterializeResult(metadata=describe_patterns(outcome))
+
+
+@dg.asset(
+    key=CONTENT_STRATEGY,
+    deps=[PREFERENCE_MODELS, FEATURE_TABLE],
+    group_name="insights",
+    kinds={"python", "numpy"},
+    owners=OWNERS,
+    code_version="1",
+    description="Where an agent does well: approval and adjusted score by content type, tone, channel, structure and length, and "
+    "by pairs of them, shrunken so that no lucky handful looks like a lead; and how the next outputs should be spread, drawn "
+    "by Thompson sampling with the chance of every choice.",
+    metadata={"dagster/column_schema": SEGMENTS},
+)
+def content_strategy(
+    database: DatabaseResource,
+    feature_store: FeatureStoreResource,
+    learning_lock: LearningLock,  # held, not called
+) -> dg.MaterializeResult[None]:
+    """Estimates every segment of every agent and draws the next allocation."""
+    from feedback_pipeline.learning_pass.strategy import learn_strategy
+    from feedback_pipeline.orchestration.pattern_report import describe_strategy
+
+    with only_stores_are_retried():
+        outcome = learn_strategy(feature_store.open(database.open()), Settings())
+        return dg.MaterializeResult(metadata=describe_strategy(outcome))
+
+
+assets = [preference_models, quality_correlations, decision_patterns, content_strategy]

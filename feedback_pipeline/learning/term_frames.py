@@ -1,0 +1,204 @@
+"""Tested words of some lists as rows of the pattern frame: which are published, and what agents read of them."""
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from feedback_pipeline.learning.panel import Floats, Ints
+from feedback_pipeline.learning.pattern_frame import DOCUMENTS, ISSUE_TERMS, REASONING_TERMS, documents, pattern_frame
+from feedback_pipeline.learning.term_lists import SCORE, Arrangement, Judged, Names
+from feedback_pipeline.learning.term_sentences import term_description, term_sentence
+from feedback_pipeline.learning.terms import MAX_Q
+
+MOST_PUBLISHED: Final = 10
+ALGORITHM: Final = "score_test_length_stratified"
+NOT_STRONGEST: Final = f"not among the {MOST_PUBLISHED} strongest of its list"
+HOLDS_ZERO: Final = "its interval holds 0"
+REPEATED: Final = "said of all stages and decision points"
+_TOLD: Final = (*DOCUMENTS, "sentence")
+_REPORTED_Q = 0.5
+_Z95: Final = float(special.ndtri(0.975))
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TermColumn:
+    """The tested terms of some lists (E of them) under one outcome.
+
+    Attributes:
+        arrangement: The lists.
+        agents: Names of the lists' parents.
+        judged: The tests.
+        k: The column of this outcome.
+    """
+
+    arrangement: Arrangement
+    agents: Names
+    judged: Judged
+    k: int
+
+    @property
+    def kind(self) -> str:
+        """Pattern type."""
+        return self.arrangement.family.kind
+
+    @property
+    def parent(self) -> Ints:
+        """Place of each term's agent in `agents` (E,)."""
+        return self.arrangement.parent[self.judged.tested.owner]
+
+    @property
+    def effect(self) -> Floats:
+        """Effects in standard deviations (E,)."""
+        return self.judged.tested.effect[:, self.k]
+
+    @property
+    def se(self) -> Floats:
+        """Their standard errors (E,)."""
+        return self.judged.tested.se[:, self.k]
+
+    @property
+    def p_value(self) -> Floats:
+        """P of each term (E,), NaN where there is no test."""
+        return self.judged.tested.p_value[:, self.k]
+
+    def p_values(self) -> pd.DataFrame:
+        """agent_name, pattern_type, p_value of the terms that have a test."""
+        known = np.isfinite(self.p_value)
+        names = self.agents[self.parent[known]]
+        return pd.DataFrame({"agent_name": names, "pattern_type": self.kind, "p_value": self.p_value[known]})
+
+    def frame(self, sure: Floats) -> pd.DataFrame:
+        """The published terms and the others with q <= .5 as a pattern frame.
+
+        Args:
+            sure: Confidence of every tested term (E,).
+        """
+        published = self._published()
+        rows = np.flatnonzero(published | (self.judged.tested.q_value[:, self.k] <= _REPORTED_Q))
+        details = self._details(rows)
+        columns = self._numbers(rows) | self._names(rows, details)
+        q, shown = columns["q_value"], published[rows]
+        unsure = columns["ci_low"] * columns["ci_high"] <= 0
+        reason = np.select([~(q <= MAX_Q), unsure], [f"q above {MAX_Q:.2f}", HOLDS_ZERO], NOT_STRONGEST).astype(object)
+        reason[shown] = None
+        columns |= {"confidence": sure[rows], "published": shown, "reason": reason, "algorithm": ALGORITHM}
+        return _with_documents(pattern_frame(columns, len(rows)), details)
+
+    def _numbers(self, rows: Ints) -> dict[str, Any]:
+        tested = self.judged.tested
+        effect, se = self.effect[rows], self.se[rows]
+        share = tested.n_with[rows] / tested.n[tested.owner[rows]]
+        return {
+            "unit": "sd",
+            "direction": np.sign(effect),
+            "effect": effect,
+            "se": se,
+            "ci_low": effect - _Z95 * se,
+            "ci_high": effect + _Z95 * se,
+            "p_value": self.p_value[rows],
+            "q_value": tested.q_value[rows, self.k],
+            # All documents would have a good term, none a bad one.
+            "gain": np.where(effect > 0, (1.0 - share) * effect, share * -effect),
+            "n_contents": self.judged.n_outputs[tested.owner[rows]],
+            "n_reviewers": tested.n_reviewers[rows],
+        }
+
+    def _names(self, rows: Ints, details: pd.DataFrame) -> dict[str, Any]:
+        lists, owner = self.arrangement, self.judged.tested.owner[rows]
+        terms = lists.family.documents.presence.vocabulary[self.judged.tested.term[rows]]
+        group, stage, point = lists.group[owner], lists.stage[owner], np.full(len(rows), None, dtype=object)
+        aspect = details["judged"].to_numpy(dtype=object)
+        if self.kind == REASONING_TERMS:
+            point = group
+        elif self.kind == ISSUE_TERMS:
+            aspect = group  # issues are called by the aspect they are of, whatever they are judged by
+        identities = zip(terms, aspect, stage, point, strict=True)
+        return {
+            "agent_name": self.agents[self.parent[rows]],
+            "pattern_type": self.kind,
+            "description": [term_description(self.kind, *identity) for identity in identities],
+            "term": terms,
+            "aspect": aspect,
+            "stage": stage,
+            "decision_point": point,
+        }
+
+    def _details(self, rows: Ints) -> pd.DataFrame:
+        """What the documents and the sentence say beside the columns of the frame."""
+        tested = self.judged.tested
+        owner = tested.owner[rows]
+        choices = self.judged.outcomes[self.k].choices
+        chosen = self.judged.chosen[owner, self.k]
+        group = self.arrangement.group[owner]
+        kinds = np.array([kind for kind, *_ in choices], dtype=object)[chosen]
+        scored = np.array([aspect for _, aspect, _ in choices], dtype=object)[chosen]
+        judged = np.where(pd.isna(scored), group, scored)
+        judged[kinds != SCORE] = None
+        points, half = tested.points[rows, self.k], _Z95 * tested.points_se[rows, self.k]
+        return pd.DataFrame(
+            {
+                "points": points,
+                "points_low": points - half,
+                "points_high": points + half,
+                "n_with": tested.n_with[rows],
+                "n_documents": tested.n[owner],
+                "outcome": kinds,
+                "judged": pd.Series(judged, dtype=object),
+            }
+        )
+
+    def _published(self) -> Flags:
+        """The strongest terms of each list and sign with q <= .10 and an interval on one side of 0 (E,)."""
+        tested = self.judged.tested
+        one_sided = np.abs(self.effect) > _Z95 * self.se
+        found = np.flatnonzero((tested.q_value[:, self.k] <= MAX_Q) & one_sided)
+        shrunk = tested.shrunk[found, self.k]
+        side = 2 * tested.owner[found] + (shrunk > 0)
+        order = np.lexsort((tested.term[found], -np.abs(shrunk), side))
+        ordered = side[order]
+        rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+        published = np.zeros(len(tested.term), dtype=bool)
+        published[found[order[rank < MOST_PUBLISHED]]] = True
+        return published
+
+
+def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without words of one stage or decision point that are published for all of them with the same sign."""
+    key = ["agent_name", "pattern_type", "aspect", "term", "direction"]
+    keys = pd.MultiIndex.from_frame(frame[key].astype(object).where(frame[key].notna(), ""))
+    special = frame["stage"].notna() | frame["decision_point"].notna()
+    said = frame["published"] & ~special
+    repeated = (frame["published"] & special).to_numpy() & keys.isin(keys[said])
+    silent = {name: frame[name].astype(object).where(~repeated, None) for name in _TOLD}
+    reason = frame["reason"].astype(object).where(~repeated, REPEATED)
+    return frame.assign(published=frame["published"] & ~repeated, reason=reason, **silent)
+
+
+def _with_documents(frame: pd.DataFrame, details: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the documents and the sentences of published terms."""
+    shown = np.flatnonzero(frame["published"].to_numpy())
+    # Pandas takes a column of texts for one of its own kind, which has NaN for None.
+    texts = frame[["aspect", "stage", "decision_point"]].astype(object)
+    frame = frame.assign(**texts.where(texts.notna(), None))
+    made = [
+        _told(cast("dict[str, Any]", row), cast("dict[str, Any]", own))
+        for row, own in zip(frame.iloc[shown].to_dict("records"), details.iloc[shown].to_dict("records"), strict=True)
+    ]
+    for name in _TOLD:
+        column = np.full(len(frame), None, dtype=object)
+        for place, told in zip(shown, made, strict=True):
+            column[place] = told[name]
+        frame[name] = pd.Series(column, dtype=object)
+    return frame
+
+
+def _told(row: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    characteristics = {"points": own["points"], "share": own["n_with"] / own["n_documents"]}
+    signals = {name: own[name] for name in ("n_documents", "n_with", "outcome")}
+    told: dict[str, Any] = documents(row, inputs={}, characteristics=characteristics, signals=signals)
+    return told | {"sentence": term_sentence(row | own)}
