@@ -81,11 +81,11 @@ def approval_effects(
     cell = cell.astype(np.uint16 if len(keys) <= np.iinfo(np.uint16).max else np.intp)
     by_value = value_order(features) if by_value is None else by_value
     columns = []
-    for j, order in enumerate(by_value):
-        rows = order[decided[order] & np.isfinite(features[order, j])]
+    for values, order in zip(np.ascontiguousarray(features.T), by_value, strict=True):
+        rows = order[decided[order] & np.isfinite(values[order])]
         rows = rows[np.argsort(cell[rows], kind="stable")]
         columns.append(
-            _column(features[rows, j], approved[rows] == 1.0, group[rows], cell[rows].astype(np.intp), keys // width, n_groups)
+            _column(values[rows], approved[rows] == 1.0, group[rows], cell[rows].astype(np.intp), keys // width, n_groups)
         )
     if not columns:
         none = np.zeros(n_groups, dtype=np.intp)

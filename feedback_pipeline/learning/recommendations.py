@@ -33,6 +33,7 @@ MOST: Final = 10
 MAX_Q: Final = 0.05
 MIN_GAIN: Final = 0.05
 MIN_CONFIDENCE: Final = 0.7  # from which agents apply what was learned
+_NUMERIC: Final = (CORRELATION, CONTRAST, THRESHOLD)
 _MOST_TERMS: Final = 3
 _MOST_ASKS: Final = 2
 _SAME: Final = 0.8  # |rank correlation| from which two features are one piece of advice
@@ -56,10 +57,11 @@ def recommend(learned: Learned) -> tuple[pd.DataFrame, pd.DataFrame]:
             else None), published, candidates (tests in the family).
     """
     family = learned.family()
-    found = supports(learned)
-    found = found[(found["q_value"] <= MAX_Q) & (found["gain"] >= MIN_GAIN) & (found["confidence"] >= MIN_CONFIDENCE)]
+    published = supports(learned)
+    passes = (published["q_value"] <= MAX_Q) & (published["gain"] >= MIN_GAIN) & (published["confidence"] >= MIN_CONFIDENCE)
+    found = published[passes]
     found = found.sort_values(["agent_name", "strength", "source", "description"], ascending=[True, False, True, True])
-    builder = _Builder(learned, found)
+    builder = _Builder(learned, found, published)
     listed = [builder.of_agent(list(own)) for _, own in groupby(found.to_dict("records"), itemgetter("agent_name"))]
     asks = _asks(learned, listed)
     whole = [(chosen + asks.get(chosen[0]["agent_name"], []))[:MOST] for chosen in listed if chosen]
@@ -71,7 +73,7 @@ def recommend(learned: Learned) -> tuple[pd.DataFrame, pd.DataFrame]:
 class _Builder:
     """Puts the recommendations of one agent together; lookups are made once for all."""
 
-    def __init__(self, learned: Learned, found: pd.DataFrame) -> None:
+    def __init__(self, learned: Learned, found: pd.DataFrame, published: pd.DataFrame) -> None:
         rows = {source: own["row"].tolist() for source, own in found.groupby("source")}
         of_patterns = [row for source in (CONTRAST, THRESHOLD, TERM) for row in rows.get(source, [])]
         cuts = learned.patterns[
@@ -85,6 +87,10 @@ class _Builder:
         self._patterns = learned.patterns.loc[of_patterns].to_dict("index")
         self._spreads = learned.spreads.set_index(["agent_name", "aspect"]).to_dict("index")
         self._lifts = {(row["agent_name"], row["feature"], row["decision_point"]): row for row in lifts.to_dict("records")}
+        # What is published speaks against a recommendation even where it is not certain enough to be one.
+        self._published: dict[tuple[str, str], list[Record]] = {}
+        for row in published[published["source"].isin(_NUMERIC)].sort_values(["source", "description"]).to_dict("records"):
+            self._published.setdefault((row["agent_name"], row["feature"]), []).append(row)
         self._segments: dict[tuple[str, str], list[Record]] = {}
         for row in single.to_dict("records"):
             self._segments.setdefault((row["agent_name"], row["family"]), []).append(row)
@@ -102,14 +108,15 @@ class _Builder:
         return self._apart([record for record in chosen if record["expected_effect"]["ci"][0] > 0])[:MOST]
 
     def _features(self, own: list[Record]) -> Iterator[Record]:
-        for feature, about in _by(own, "feature", (CORRELATION, CONTRAST, THRESHOLD)).items():
+        for feature, about in _by(own, "feature", _NUMERIC).items():
             # The strongest support stands first.
             direction = about[0]["direction"]
             same = [row for row in about if row["direction"] == direction]
             lead = min(same, key=_priority)
             made = self._numeric(lead)
             if made is not None:
-                conflicts = [_objection(row, feature) for row in about if row["direction"] == -direction]
+                against = [row for row in self._published[lead["agent_name"], feature] if row["direction"] == -direction]
+                conflicts = list(dict.fromkeys(_objection(row, feature) for row in against))
                 yield self._record(lead, made, same, conflicts)
 
     def _numeric(self, lead: Record) -> documents.Document | None:

@@ -134,14 +134,16 @@ def find_rule(x: Floats, approved: Floats, stratum: Ints, fold: Ints, names: Seq
     if not leaf:
         return None
     side = np.bincount((own * 2 + approved.astype(np.intp)) * 2 + good, minlength=4 * int(own.max() + 1)).reshape(-1, 2, 2)
-    p_value = _forward_p_value(bins, approved, residual, own, fold)
+    p_value = _forward_p_value(bins, approved, residual, own, fold, good)
     raw = stratified_lift(side[..., 1], side[..., 0])
     lift = {name: float(value) for name, value in widened(raw, np.array(p_value)).items()}
     low = float(stratified_lift(side[..., 1], side[..., 0], _Z99)["lift_low"])
     return Rule(_readable(leaf, edges, names), lift, low, p_value, n, float(approved.mean()))
 
 
-def _forward_p_value(bins: Ints, approved: Floats, residual: Floats, stratum: Ints, fold: Ints) -> float:
+def _forward_p_value(
+    bins: Ints, approved: Floats, residual: Floats, stratum: Ints, fold: Ints, good: npt.NDArray[np.bool_]
+) -> float:
     """Two-sided p-value of approvals in leaves found on the folds before.
 
     Whatever leaf the earlier folds choose, under the null the approvals of a later fold's stratum fall into it at random: the sum
@@ -152,7 +154,9 @@ def _forward_p_value(bins: Ints, approved: Floats, residual: Floats, stratum: In
     n_strata = int(stratum.max()) + 1
     for k in range(1, _FOLDS):
         before, now = fold < k, fold == k
-        inside = _holds(_best_leaf(bins[:, before], residual[before]), bins[:, now])
+        # For the last fold, those before it are all the others: `good` is known from cross-fitting.
+        last = k == _FOLDS - 1
+        inside = good[now] if last else _holds(_best_leaf(bins[:, before], residual[before]), bins[:, now])
         own = stratum[now]
         size = np.bincount(own, minlength=n_strata).astype(np.float64)
         wins, leaf, won = (np.bincount(own, weight, n_strata) for weight in (approved[now], inside, approved[now] * inside))

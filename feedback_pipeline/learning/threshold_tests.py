@@ -206,9 +206,9 @@ def _reshuffled(binned: Binned, low: Floats, high: Floats, rng: np.random.Genera
 def _outcomes_shuffled(binned: Binned, rng: np.random.Generator) -> npt.NDArray[np.uint64]:
     """64 reshufflings of the outcomes within strata, one in each bit (n,).
 
-    Eight are drawn, one in each bit of a byte; the bytes are shuffled eight times. Shuffling the words of these again makes 64 more
-    at the cost of one. Any two of all these are independent, for the product of a permutation with a random one that the other has
-    not is random; so shares of them are as precise as if each had been drawn on its own.
+    Eight are drawn, one in each bit of a byte; the bytes are shuffled eight times. Shuffling the words of these again makes 64
+    more at the cost of one. Any two of all these are independent, for the product of a permutation with a random one that the
+    other has not is random; so shares of them are as precise as if each had been drawn on its own.
     """
     outcome = np.broadcast_to(binned.approved.astype(np.uint8), (8, len(binned.approved)))
     one = np.packbits(_within_strata(binned, outcome, rng), axis=0)

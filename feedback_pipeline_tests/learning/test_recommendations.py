@@ -138,6 +138,11 @@ def test_a_contradiction_between_aspects_is_resolved_by_strength_and_said() -> N
     assert found["conflicts"] == ["higher tone_fit goes with less cost (weaker)"]
 
 
+def test_what_is_published_speaks_against_it_even_where_it_is_not_certain_enough_to_be_recommended() -> None:
+    learned = and_contrast(and_finding(nothing(), "cost", 0.4), "cost", -0.2, p_value=0.08)
+    assert only(learned)["conflicts"] == ["approval goes with less cost (weaker)"]
+
+
 def test_what_lifts_every_aspect_outranks_what_lifts_one() -> None:
     learned = and_finding(and_finding(nothing(), "cost", 0.3), "cost", 0.3, "tone_fit")
     learned = and_finding(learned, "word_count", 0.35)

@@ -136,6 +136,25 @@ def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstan
         assert str(severities.metadata[picture].value).startswith(f"![{picture}](data:image/png;base64,")
     assert severities.metadata["reviewers"].value == 8
 
+    shown = {asset: _materializations(instance, run_id, asset)[0].metadata for asset in REDUCE}
+    for asset, picture in (
+        ("decision_patterns", "threshold curves"),
+        ("decision_patterns", "effect sizes"),
+        ("decision_patterns", "terms"),
+        ("content_strategy", "segments of the agents that differ most"),
+    ):
+        assert "](data:image/png;base64," in str(shown[asset][picture].value), picture
+    for asset, table in (
+        ("decision_patterns", "patterns by type"),
+        ("decision_patterns", "patterns"),
+        ("content_strategy", "segments"),
+        ("content_strategy", "next allocation"),
+        ("learned_improvements", "recommendations"),
+    ):
+        assert isinstance(shown[asset][table], dg.TableMetadataValue), table
+    assert shown["decision_patterns"]["patterns by type"].records  # type: ignore[attr-defined]
+    assert shown["learned_improvements"]["agent learning state"].value == 4
+
     evaluations = {evaluation.check_name: evaluation for evaluation in _checks(instance, run_id)}
     assert len(evaluations) == 15
     for name, evaluation in evaluations.items():
@@ -219,6 +238,23 @@ def test_a_blocking_check_blocks_every_pass_until_the_cause_is_gone(
     run_learning(_pending(simulated))
     assert _pending(simulated) == []
     assert _last_run(simulated)["n_contents"] == len(set(world.reviews["execution_id"]))
+
+
+def test_a_text_among_the_terms_stops_the_pass(
+    simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FeatureStore.write_result
+
+    def leaking(store: FeatureStore, run: str, asset: str, frames: dict[str, Any], facts: dict[str, Any]) -> None:
+        if asset == "decision_patterns":
+            said = frames["patterns"]["term"].astype(object).where(frames["patterns"].index > 0, "what a person wrote")
+            frames = frames | {"patterns": frames["patterns"].assign(term=said)}
+        write(store, run, asset, frames, facts)
+
+    monkeypatch.setattr(FeatureStore, "write_result", leaking)
+    with pytest.raises(LearningError, match=r"decision_patterns failed: patterns_valid \(observed 1\)"):
+        run_learning(_pending(simulated))
+    assert _last_run_or_none(simulated) is None
 
 
 @pytest.mark.parametrize(
