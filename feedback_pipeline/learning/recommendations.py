@@ -105,7 +105,7 @@ class _Builder:
         of_length = any(one["feature"] == LENGTH for one in features)
         categories = [one for one in self._categories(own) if not (of_length and one["feature"] == LENGTH_BAND)]
         chosen = [*features, *self._terms(own), *categories]
-        return self._apart([record for record in chosen if record["expected_effect"]["ci"][0] > 0])[:MOST]
+        return self._apart([record for record in chosen if record["sure"]])[:MOST]
 
     def _features(self, own: list[Record]) -> Iterator[Record]:
         for feature, about in _by(own, "feature", _NUMERIC).items():
