@@ -96,12 +96,12 @@ class _GroupRows:
         self._bounds = np.searchsorted(comparison.group[self._order], np.arange(n_groups + 1))
 
     def curve(self, group: int, column: int, direction: int) -> dict[str, list[float]]:
-        """Approval over the feature: x, approval, n by bin."""
+        """Approval over the feature by bin: x, approval (monotone), observed, n."""
         rows = self._order[self._bounds[group] : self._bounds[group + 1]]
         x = self.comparison.values[rows, column]
         known = np.isfinite(x)
-        at, share, n = approval_curve(x[known], self.comparison.approved[rows][known], direction)
-        return {"x": at.tolist(), "approval": share.tolist(), "n": n.tolist()}
+        at, share, observed, n = approval_curve(x[known], self.comparison.approved[rows][known], direction)
+        return {"x": at.tolist(), "approval": share.tolist(), "observed": observed.tolist(), "n": n.tolist()}
 
 
 def _cut_frame(

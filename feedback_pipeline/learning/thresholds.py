@@ -127,8 +127,8 @@ def why_unpublished(found: Thresholds, q_value: Floats) -> Thresholds:
     return replace(found, q_value=q_value, reason=reason)
 
 
-def approval_curve(feature: Floats, approved: Floats, direction: int) -> tuple[Floats, Floats, Ints]:
-    """Monotone approval share over the quantile bins: bin means, shares, outputs; direction +1 rises.
+def approval_curve(feature: Floats, approved: Floats, direction: int) -> tuple[Floats, Floats, Floats, Ints]:
+    """Approval over the quantile bins: bin means, monotone shares, observed shares, outputs; direction +1 rises.
 
     Args:
         feature: Values (N,), finite.
@@ -138,11 +138,12 @@ def approval_curve(feature: Floats, approved: Floats, direction: int) -> tuple[F
     bins = quantile_bins(feature)
     n = np.bincount(bins)
     if not len(n):
-        return np.empty(0), np.empty(0), n
-    fit = isotonic_regression(np.bincount(bins, approved) / n, weights=n, increasing=direction > 0)
+        return np.empty(0), np.empty(0), np.empty(0), n
+    observed = np.asarray(np.bincount(bins, approved) / n, dtype=np.float64)
+    fit = isotonic_regression(observed, weights=n, increasing=direction > 0)
     # Means of shares of the values: their sum may overflow.
     mean = np.asarray(np.bincount(bins, feature / n[bins]), dtype=np.float64)
-    return mean, np.asarray(fit.x, dtype=np.float64), n
+    return mean, np.asarray(fit.x, dtype=np.float64), observed, n
 
 
 @dataclass(frozen=True)

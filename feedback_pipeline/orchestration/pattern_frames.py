@@ -25,7 +25,7 @@ _CURVE_NUMBERS: Final = (
     "n_good",
     "n_bad",
 )
-_CURVE: Final = ("agent_name", "feature", "decision_point", *_CURVE_NUMBERS, "x", "approval", "n")
+_CURVE: Final = ("agent_name", "feature", "decision_point", *_CURVE_NUMBERS, "x", "observed", "n")
 _CONTRAST: Final = (
     "agent_name",
     "feature",
@@ -81,7 +81,8 @@ def curves(patterns: "pd.DataFrame") -> "pd.DataFrame":
 
     Returns:
         agent_name, feature, decision_point, cut with cut_low and cut_high (NaN without a cut), direction, effect (of a cut the
-        lift, a share) with ci_low and ci_high, n_good and n_bad (outputs on either side), and by bin x, approval and n (lists).
+        lift, a share) with ci_low and ci_high, n_good and n_bad (outputs on either side), and by bin x, observed (share of
+        approval) and n (lists).
     """
     rows = []
     for row in _documented(patterns, (_THRESHOLD,)):
@@ -91,7 +92,7 @@ def curves(patterns: "pd.DataFrame") -> "pd.DataFrame":
         named = {name: row[name] for name in ("agent_name", "feature", "decision_point", "effect", "ci_low", "ci_high")}
         named |= {"cut": numbers.get("cut"), "cut_low": cut_low, "cut_high": cut_high, "direction": numbers.get("direction")}
         named |= {name: signals.get(name) for name in ("n_good", "n_bad")}
-        rows.append(named | {name: _floats(curve.get(name)) for name in ("x", "approval", "n")})
+        rows.append(named | {name: _floats(curve.get(name)) for name in ("x", "observed", "n")})
     return _frame(rows, _CURVE, _CURVE_NUMBERS)
 
 

@@ -50,7 +50,7 @@ def threshold_curves(curves: "pd.DataFrame", nothing: str) -> bytes:
     figure = new_figure(0.4 + 3.8 * across if across > 1 else 5.6, 0.6 + 2.35 * down)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     several = len({row["agent_name"] for row in drawn}) > 1
-    low, high = min(row["approval"].min() for row in shown), max(row["approval"].max() for row in shown)
+    low, high = min(row["observed"].min() for row in shown), max(row["observed"].max() for row in shown)
     for place, (axes, row) in enumerate(zip(panels, shown, strict=False)):
         _curve(axes, row, several=several)
         axes.set_ylim(max(low - 0.08, -0.04), min(high + 0.08, 1.04))
@@ -73,26 +73,26 @@ def _strongest(curves: "pd.DataFrame") -> "list[dict[str, Any]]":
 def _drawable(row: "dict[Any, Any]") -> "dict[str, Any]":
     import numpy as np
 
-    x, approval, n = (np.asarray(row[name], dtype=np.float64) for name in ("x", "approval", "n"))
-    kept = np.isfinite(x) & (np.abs(x) < HUGE) & np.isfinite(approval) & (n > 0)
+    x, observed, n = (np.asarray(row[name], dtype=np.float64) for name in ("x", "observed", "n"))
+    kept = np.isfinite(x) & (np.abs(x) < HUGE) & np.isfinite(observed) & (n > 0)
     order = np.argsort(x[kept], kind="stable")
-    return row | {"x": x[kept][order], "approval": approval[kept][order], "n": n[kept][order]}
+    return row | {"x": x[kept][order], "observed": observed[kept][order], "n": n[kept][order]}
 
 
 def _curve(axes: "Axes", row: "dict[str, Any]", *, several: bool) -> None:
     import numpy as np
     from scipy.optimize import isotonic_regression
 
-    x, approval, n = row["x"], row["approval"], row["n"]
+    x, observed, n = row["x"], row["observed"], row["n"]
     cut = row["cut"] if np.isfinite(row["cut"]) and abs(row["cut"]) < HUGE else None
     if cut is not None:
         ends = np.array([row["cut_low"], row["cut_high"]])
         if np.isfinite(ends).all() and (np.abs(ends) < HUGE).all():
             axes.axvspan(*ends, color=BAND, linewidth=0)
         axes.axvline(cut, color=INK, linewidth=1.1)
-    line = isotonic_regression(approval, weights=n, increasing=bool(row["direction"] >= 0))
+    line = isotonic_regression(observed, weights=n, increasing=bool(row["direction"] >= 0))
     axes.plot(x, line.x, color=BAR, linewidth=1.3, zorder=2)
-    axes.scatter(x, approval, s=6 + 34 * n / n.max(), color=BAR, alpha=0.75, linewidths=0, zorder=3)
+    axes.scatter(x, observed, s=6 + 34 * n / n.max(), color=BAR, alpha=0.75, linewidths=0, zorder=3)
     _feature_axis(axes, x, cut)
     who = f"{_who(row['agent_name'])}\n" if several else ""
     point = text_or_nothing(row["decision_point"])

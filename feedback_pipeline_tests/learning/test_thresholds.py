@@ -97,8 +97,10 @@ def test_what_cannot_be_tested_says_why() -> None:
 
 def test_monotone_curve() -> None:
     x, y, _, _ = planted_step(2000, 1, 1.3, 8)
-    at, share, n = approval_curve(x[:, 0], y, 1)
+    at, share, observed, n = approval_curve(x[:, 0], y, 1)
     assert n.sum() == 2000
+    assert (observed * n).sum() == pytest.approx(y.sum())
+    assert (share * n).sum() == pytest.approx(y.sum())
     assert len(at) <= 32
     assert (np.diff(at) > 0).all()
     assert (np.diff(share) >= 0).all()

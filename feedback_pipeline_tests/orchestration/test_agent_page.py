@@ -42,7 +42,7 @@ def _documents(name: str = HOSTILE, *, empty: bool = False, **state: Any) -> Age
     parts = {part: {"status": "success", "reason": None, "published": 1} for part in ("decisions", "terms", "correlations")}
     known = {"agent_name": name, "status": "success", "reason": None, "parts": parts, "learning_run_id": "run"}
     known |= {"computed_at": "2026-07-01T00:00:00+00:00", **state}
-    curve = {"x": [0.1, 0.9], "approval": [0.5, 0.8], "n": [20, 20]}
+    curve = {"x": [0.1, 0.9], "approval": [0.5, 0.8], "observed": [0.5, 0.8], "n": [20, 20]}
     patterns = [
         _pattern(
             "quality_threshold",

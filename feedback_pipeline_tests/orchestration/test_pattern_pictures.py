@@ -45,7 +45,7 @@ def _curve(**changes: Any) -> dict[str, Any]:
     row = {"agent_name": "drafter", "feature": "confidence_score", "decision_point": None, "direction": 1.0}
     row |= {"cut": 0.7, "cut_low": 0.65, "cut_high": 0.75, "effect": 0.2, "ci_low": 0.1, "ci_high": 0.3}
     row |= {"n_good": 212.0, "n_bad": 640.0}
-    return row | {"x": list(x), "approval": list(0.6 + 0.2 * (x > 0.7)), "n": [20.0] * 16} | changes
+    return row | {"x": list(x), "observed": list(0.6 + 0.2 * (x > 0.7)), "n": [20.0] * 16} | changes
 
 
 def _curves(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def test_a_curve_depends_on_its_cut_interval_and_bins() -> None:
     assert len(pictures) == 8
     shuffled = _curve()
     order = np.random.default_rng(1).permutation(16)
-    shuffled |= {name: [shuffled[name][k] for k in order] for name in ("x", "approval", "n")}
+    shuffled |= {name: [shuffled[name][k] for k in order] for name in ("x", "observed", "n")}
     assert threshold_curves(_curves(shuffled), NOTHING) == threshold_curves(_curves(_curve()), NOTHING)
 
 

@@ -20,7 +20,7 @@ from feedback_pipeline.orchestration.pattern_report import (
     most_different_agents,
 )
 
-CURVE = {"x": [0.1, 0.9], "approval": [0.5, 0.8], "n": [20.0, 20.0]}
+CURVE = {"x": [0.1, 0.9], "approval": [0.5, 0.8], "observed": [0.5, 0.8], "n": [20.0, 20.0]}
 
 
 def _pattern(kind: str, **changes: Any) -> pd.DataFrame:

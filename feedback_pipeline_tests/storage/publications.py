@@ -128,7 +128,7 @@ def _patterns(names: list[str], published: int, candidates: int, generator: np.r
         json.dumps(
             {"effect": e, "se": 0.1, "ci": [e - 0.2, e + 0.2], "unit": "approval", "direction": 1, "p_value": 0.001}
             | {"q_value": 0.01, "cut": 0.7, "cut_interval": [0.6, 0.8], "good_rate": 0.84, "bad_rate": 0.61}
-            | {"curve": {"x": points, "approval": points, "n": list(range(12))}}
+            | {"curve": {"x": points, "approval": points, "observed": points, "n": list(range(12))}}
         )
         for e, points in zip(effect.tolist(), x, strict=True)
     ]
