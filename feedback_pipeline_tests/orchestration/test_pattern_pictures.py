@@ -152,18 +152,18 @@ def test_curves_with_any_name(name: str) -> None:
     ],
 )
 def test_curves_over_extreme_values(x: list[float]) -> None:
-    one = _curve(x=x, approval=[0.5] * len(x), n=[3.0] * len(x), cut=x[0], cut_low=x[0], cut_high=x[-1])
+    one = _curve(x=x, observed=[0.5] * len(x), n=[3.0] * len(x), cut=x[0], cut_low=x[0], cut_high=x[-1])
     for direction in (-1.0, 1.0):
         assert not _is_sentence(threshold_curves(_curves(one | {"direction": direction}), NOTHING))
 
 
 def test_bins_without_a_number_are_left_out() -> None:
-    broken = _curve(x=[0.1, NAN, 0.9, 0.5], approval=[0.5, 0.6, 0.8, NAN], n=[9.0, 9.0, 9.0, 9.0])
-    whole = _curve(x=[0.1, 0.9], approval=[0.5, 0.8], n=[9.0, 9.0])
+    broken = _curve(x=[0.1, NAN, 0.9, 0.5], observed=[0.5, 0.6, 0.8, NAN], n=[9.0, 9.0, 9.0, 9.0])
+    whole = _curve(x=[0.1, 0.9], observed=[0.5, 0.8], n=[9.0, 9.0])
     assert threshold_curves(_curves(broken), NOTHING) == threshold_curves(_curves(whole), NOTHING)
 
 
-@pytest.mark.parametrize("rows", [[], [_curve(x=[], approval=[], n=[])], [_curve(x=[NAN], approval=[0.5], n=[1.0])]])
+@pytest.mark.parametrize("rows", [[], [_curve(x=[], observed=[], n=[])], [_curve(x=[NAN], observed=[0.5], n=[1.0])]])
 def test_curves_of_nothing_say_why(rows: list[dict[str, Any]]) -> None:
     assert _is_sentence(threshold_curves(_curves(*rows), NOTHING))
     assert threshold_curves(_curves(*rows), "one reason") != threshold_curves(_curves(*rows), "another")
