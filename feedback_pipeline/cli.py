@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from feedback_pipeline.commands import data, learning, patterns, results, reviewers, services
+from feedback_pipeline.commands import data, forecasts, learning, patterns, results, reviewers, services
 from feedback_pipeline.commands.failures import one_line
 
 
@@ -49,8 +49,14 @@ for command in (
     patterns.strategy,
     reviewers.reviewers,
     reviewers.agreement,
+    forecasts.forecast,
+    forecasts.queue,
+    forecasts.autoapproval,
     results.status,
     services.up,
     services.run,
 ):
     main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,9 @@ from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.migrations import migrate
+from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE, serves_itself, tracking_uri, web_address
 
+LOOPBACK = "127.0.0.1"
 DAGSTER_URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 # What libpq reads, so that `run -- psql` opens this database.
 _LIBPQ = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
@@ -27,11 +29,19 @@ _LIBPQ = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGP
 
 @dataclass(frozen=True)
 class Environment:
-    """A prepared installation: its database, and the variables every child process gets."""
+    """A prepared installation: its database, and the variables every child process gets.
+
+    Attributes:
+        settings: of the installation.
+        database: migrated.
+        variables: what children read.
+        serves_mlflow: whether the UI of MLflow is this installation's to serve, not somebody else's.
+    """
 
     settings: Settings
     database: Database
     variables: dict[str, str]
+    serves_mlflow: bool = False
 
     @property
     def dagster_home(self) -> Path:
@@ -110,28 +120,71 @@ def readable_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def prepared(settings: Settings, *, overridable: bool = True) -> Iterator[Environment]:
-    """Yields the environment of a command that runs Dagster: database migrated, Dagster's own database and home made.
+    """Yields the environment of a command that runs Dagster: database migrated, databases of Dagster and MLflow made.
+
+    MLflow fills its database itself when it is first used.
 
     Args:
         settings: of the installation.
-        overridable: DAGSTER_POSTGRES_URL, where it is set, names Dagster's database.
+        overridable: DAGSTER_POSTGRES_URL and MLFLOW_TRACKING_URI, where they are set, name the stores of Dagster and MLflow.
 
     Raises:
+        UserError: MLFLOW_TRACKING_URI cannot be used.
         StoreUnavailable: the database server cannot be reached or started.
-        StoreError: Dagster's database does not exist and may not be created.
+        StoreError: a database does not exist and may not be created.
     """
     with open_database(settings) as database:
         home = settings.home / "dagster"
         chosen = os.environ.get(DAGSTER_URL_VARIABLE) if overridable else None
-        dagster_url = chosen or _dagster_database(settings, database).sqlalchemy_url()
+        tracking = _Tracking.of(settings, database, os.environ.get(TRACKING_VARIABLE, "") if overridable else "")
+        dagster_url = chosen or _existing(_sibling(settings, database, "dagster"))
         _write_dagster_home(home)
-        yield Environment(settings, database, _variables(settings, database, home, dagster_url))
+        variables = _variables(settings, database, home, dagster_url) | tracking.variables()
+        yield Environment(settings, database, variables, tracking.served)
 
 
-def _dagster_database(settings: Settings, database: Database) -> Database:
-    sibling = database.sibling("dagster" if settings.database_url is None else f"{database.name}_dagster")
-    sibling.ensure_exists()
-    return sibling
+@dataclass(frozen=True)
+class _Tracking:
+    """Where MLflow keeps its runs (`uri`) and files, where its UI answers, whether that UI is to be served from here."""
+
+    uri: str
+    artifacts: str
+    address: str
+    served: bool
+
+    @classmethod
+    def of(cls, settings: Settings, database: Database, chosen: str) -> "_Tracking":
+        """The store that was chosen, else a database beside the others, which is made here."""
+        own = _sibling(settings, database, "mlflow")
+        uri = tracking_uri(chosen) if chosen.strip() else _existing(own)
+        served_here = f"http://{LOOPBACK}:{settings.mlflow_port}"
+        # Children of children find here what their parent wrote: that is no UI of somebody else.
+        elsewhere = settings.mlflow_url if settings.mlflow_url != served_here else ""
+        decided_there = serves_itself(uri)
+        artifacts = settings.mlflow_artifacts or ("" if decided_there else str(settings.home / "mlflow" / "artifacts"))
+        address = elsewhere or (web_address(uri) or "" if decided_there else served_here)
+        return cls(uri, artifacts, address, served=not decided_there and not elsewhere)
+
+    def variables(self) -> dict[str, str]:
+        """What MLflow and this package read in children."""
+        chatter = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        # MLflow's own patience with a server that is away is four minutes.
+        patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+        return {name: os.environ.get(name, value) for name, value in (chatter | patience).items()} | {
+            TRACKING_VARIABLE: self.uri,
+            "FEEDBACK_MLFLOW_ARTIFACTS": self.artifacts,
+            "FEEDBACK_MLFLOW_URL": self.address,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+
+def _sibling(settings: Settings, database: Database, purpose: str) -> Database:
+    return database.sibling(purpose if settings.database_url is None else f"{database.name}_{purpose}")
+
+
+def _existing(database: Database) -> str:
+    database.ensure_exists()
+    return database.sqlalchemy_url()
 
 
 def _write_dagster_home(home: Path) -> None:
@@ -160,7 +213,6 @@ def _variables(settings: Settings, database: Database, dagster_home: Path, dagst
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         # Events of a range of days are written in batches: one statement instead of one for each day.
         "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", "500"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MPLBACKEND": "Agg",
         "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
     }

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -38,11 +38,15 @@ class Service:
         name: stands before each of its lines.
         command: program and arguments.
         ready: a file that the service makes when it can be used; later services start after it.
+        variables: added to the environment of this one.
+        essential: the others end with it when it keeps ending; one that is not is left out then.
     """
 
     name: str
     command: tuple[str, ...]
     ready: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    essential: bool = True
 
 
 class Children:
@@ -80,7 +84,7 @@ class Children:
         """Starts again what ended, after a pause.
 
         Raises:
-            StoreError: a service keeps ending.
+            StoreError: an essential service keeps ending.
         """
         now = time.monotonic()
         for service in self._services:
@@ -116,11 +120,14 @@ class Children:
         while starts and now - starts[0] > RESTARTS_WITHIN_S:
             starts.popleft()
         if len(starts) > RESTARTS_ALLOWED:
+            if not service.essential:
+                self._note(service, "keeps ending; its last lines say why. Everything else goes on without it")
+                return
             raise StoreError(f"{service.name} keeps ending; its last lines above say why. Correct that and start again")
         starts.append(now)
         process = subprocess.Popen(  # noqa: S603 - commands of this package
             service.command,
-            env=self._variables,
+            env=self._variables | dict(service.variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -31,6 +31,19 @@ class Settings(BaseSettings):
     ] = {"*": (0.0, 10.0)}
     seed: int = Field(default=20200101, ge=0, description="seed of every resampling step of the learning pass")
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI on loopback")
+    mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow UI on loopback")
+    mlflow_url: str | None = Field(
+        default=None, description="address of an MLflow UI that runs elsewhere, for links; unset: `up` serves one"
+    )
+    mlflow_artifacts: str | None = Field(
+        default=None,
+        description="folder or URL for the files of MLflow; unset: <home>/mlflow/artifacts, or where its server puts them",
+    )
+
+    @field_validator("mlflow_artifacts")
+    @classmethod
+    def _absolute_unless_a_url(cls, value: str | None) -> str | None:
+        return value if not value or "://" in value else str(Path(value).expanduser().absolute())
 
     @field_validator("home")
     @classmethod

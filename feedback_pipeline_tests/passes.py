@@ -101,6 +101,8 @@ class Pass:
                     )
                     if name not in _RUN_COLUMNS | _OF_A_VERSION.get(table, set())
                 ]
+                # The evidence of a recommendation names its run.
+                names = ["evidence - 'learning_run_id'" if name == "evidence" else name for name in names]
                 live = _LIVE.get(table, "")
                 rows[table] = connection.execute(
                     f"SELECT {', '.join(names)} FROM {table}{live} ORDER BY {order}".encode()

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,32 +16,39 @@ import pytest
 from psycopg import sql
 
 from feedback_pipeline.cli import main
+from feedback_pipeline.commands.serving import free_ports
+from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
 from feedback_pipeline.storage.publication import publish_run
+from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline_tests.passes import Pass
+from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
 from feedback_pipeline_tests.storage.publications import publication
+from feedback_pipeline_tests.storage.scoring_model import rows
+from feedback_pipeline_tests.storage.tracking_stores import trained
 
 COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
 COMMANDS = (
     *("demo", "migrate", "load", "simulate", "learn", "findings", "patterns", "improvements", "strategy"),
-    *("reviewers", "agreement", "status", "up", "run"),
+    *("reviewers", "agreement", "forecast", "queue", "autoapproval", "status", "up", "run"),
 )
 FINDING = {
     *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),
     *("n_contents", "n_reviewers", "scope", "method", "published", "reason"),
 }
 PATIENCE_S = 120
+CONFIGURATION = ("FEEDBACK_", "DAGSTER_", "MLFLOW_")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _variables(**variables: str) -> dict[str, str]:
-    """This process's environment without what configures the pipeline or Dagster."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEEDBACK_", "DAGSTER_"))}
+    """This process's environment without what configures the pipeline, Dagster or MLflow."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURATION)}
     return kept | variables
 
 
@@ -53,8 +61,9 @@ def installation(database: Database, postgres_server: Database, tmp_path: Path) 
     """The variables of an installation with a database of its own."""
     yield {"FEEDBACK_DATABASE_URL": database.url, "FEEDBACK_HOME": str(tmp_path / "home")}
     with postgres_server.connect(autocommit=True) as connection:
-        dagsters = sql.Identifier(f"{database.name}_dagster")
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(dagsters))
+        for purpose in ("dagster", "mlflow"):
+            name = sql.Identifier(f"{database.name}_{purpose}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ class Said:
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
     """Calls the command line inside this process, for what ends before it does anything."""
-    for name in [name for name in os.environ if name.startswith(("FEEDBACK_", "DAGSTER_"))]:
+    for name in [name for name in os.environ if name.startswith(CONFIGURATION)]:
         monkeypatch.delenv(name)
 
     def call(*arguments: str, **variables: str) -> Said:
@@ -122,6 +131,9 @@ def test_every_command_has_help(command: str, say: Callable[..., Said]) -> None:
         ("improvements",),
         ("improvements", "--fleet"),
         ("strategy",),
+        ("forecast", "drafter", "editor"),
+        ("queue", "--limit", "0"),
+        ("autoapproval", "drafter"),
         ("learn", "--days", "2026-01-02..2026-01-01"),
         ("learn", "--days", "2026-01-02"),
         ("learn", "--days", "2026-02-30..2026-03-01"),
@@ -149,6 +161,7 @@ def test_a_wrong_call_has_status_2(arguments: tuple[str, ...], say: Callable[...
         ({"FEEDBACK_SCORE_BOUNDS": "{"}, ("FEEDBACK_SCORE_BOUNDS",)),
         ({"FEEDBACK_SCORE_BOUNDS": '{"*": [3, 1]}'}, ("FEEDBACK_SCORE_BOUNDS", "low < high")),
         ({"FEEDBACK_DAGSTER_PORT": "x"}, ("FEEDBACK_DAGSTER_PORT",)),
+        ({"FEEDBACK_MLFLOW_PORT": "x"}, ("FEEDBACK_MLFLOW_PORT",)),
         ({"FEEDBACK_SEED": "-1"}, ("FEEDBACK_SEED",)),
     ],
 )
@@ -178,6 +191,7 @@ def test_a_bug_keeps_its_traceback(say: Callable[..., Said], monkeypatch: pytest
     [
         *(("status",), ("status", "--json"), ("findings", "drafter"), ("findings", "--fleet"), ("reviewers",), ("agreement",)),
         *(("patterns", "drafter"), ("improvements", "drafter"), ("strategy", "drafter")),
+        *(("forecast",), ("queue",), ("autoapproval",)),
     ],
 )
 def test_a_database_that_is_not_migrated_is_named(
@@ -317,6 +331,41 @@ def test_patterns_improvements_and_strategy(say: Callable[..., Said], database: 
 
 
 @pytest.mark.slow
+def test_forecast_queue_and_autoapproval(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
+    def call(*arguments: str) -> Said:
+        return say(*arguments, FEEDBACK_DATABASE_URL=database.url, FEEDBACK_HOME=str(tmp_path))
+
+    commands = ("forecast",), ("queue",), ("autoapproval",)
+    for arguments in commands:
+        said = call(*arguments)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+        assert "no champion yet" in said.err
+        assert "feedback-pipeline learn --all" in said.err
+    with database.connect() as connection:
+        for name in ("e1", "e2", "e3"):
+            connection.execute("INSERT INTO agent_performance (agent_name, execution_id) VALUES ('drafter', %s)", (name,))
+        said_of = [forecast(name, "drafter", p_approve=0.5) for name in ("e1", "e2", "e3")]
+        champion_says(connection, [*said_of, forecast("e1", "drafter", reviewer_id="ann", p_approve=0.25)])
+
+    documents = [json.loads(call(*arguments, "--json").out) for arguments in commands]
+    assert {document["champion"]["model_version"] for document in documents} == {1}
+    assert [len(documents[0]["forecasts"]), len(documents[1]["queue"]), len(documents[2]["risks"])] == [3, 3, 3]
+    assert len(json.loads(call("queue", "--limit", "2", "--json").out)["queue"]) == 2
+    chosen = call("forecast", "drafter", "--execution", "e1", "--reviewer", "ann", "--reviewer", "bob")
+    assert (chosen.status, chosen.err) == (0, "")
+    assert "No forecast for bob is stored." in chosen.out
+    assert "ann" in chosen.out
+    for arguments, expected in zip(commands, ("3 outputs without", "What to read first", "approves nothing"), strict=True):
+        said = call(*arguments)
+        assert (said.status, said.err) == (0, "")
+        assert expected in said.out
+    assert json.loads(call("status", "--json").out)["champion"] == documents[0]["champion"]
+    for wrong in (("forecast", "nobody"), ("forecast", "--execution", "e4"), ("forecast", "nobody", "--execution", "e1")):
+        said = call(*wrong)
+        assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.slow
 def test_tables_of_an_older_version_are_migrated_first(say: Callable[..., Said], database: Database, tmp_path: Path) -> None:
     publish_run(database, publication(1))
     with database.connect() as connection:
@@ -363,7 +412,9 @@ def test_the_demo_keeps_to_itself(tmp_path: Path) -> None:
     variables = {
         "FEEDBACK_DATABASE_URL": elsewhere,
         "DAGSTER_POSTGRES_URL": elsewhere,
+        "MLFLOW_TRACKING_URI": elsewhere,
         "FEEDBACK_STORE_URL": str(tmp_path / "store"),
+        "FEEDBACK_MLFLOW_ARTIFACTS": str(tmp_path / "files"),
     }
     done = _call("demo", "--once", **variables, FEEDBACK_HOME=str(tmp_path / "home"))
     assert "All agents together" in _good(done)
@@ -376,12 +427,13 @@ def test_the_demo_keeps_to_itself(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_run_gives_the_environment_and_the_status(run: Run, database: Database) -> None:
-    names = "FEEDBACK_DATABASE_URL", "PGDATABASE", "DAGSTER_HOME"
+    names = "FEEDBACK_DATABASE_URL", "PGDATABASE", "DAGSTER_HOME", "MLFLOW_TRACKING_URI"
     code = f"import os; print(*(os.environ[name] for name in {names!r})); raise SystemExit(5)"
     done = run("run", "--", "python", "-c", code)
     assert done.returncode == 5
-    url, name, home = done.stdout.split()
+    url, name, home, tracking = done.stdout.split()
     assert (url, name) == (database.url, database.name)
+    assert tracking == database.sqlalchemy_url(f"{database.name}_mlflow")
     assert (Path(home) / "dagster.yaml").is_file()
     missing = run("run", "--", "no-such-command")
     assert missing.returncode == 1
@@ -402,13 +454,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(url: str) -> bool:
+def _status(url: str, **headers: str) -> int:
+    """HTTP status of a page, 0 where nobody answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=2) as response:
-            return bool(response.status == 200)
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - loopback
+        with opener.open(request, timeout=2) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
     except OSError:
-        return False
+        return 0
+
+
+def _answers(url: str) -> bool:
+    return _status(url) == 200
 
 
 def _of_home(home: Path) -> list[str]:
@@ -435,17 +495,21 @@ def _eventually(condition: Callable[[], object], what: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_up_serves_and_leaves_nothing_behind(number: signal.Signals, tmp_path_factory: pytest.TempPathFactory) -> None:
-    home, port = tmp_path_factory.mktemp("up"), _free_port()
-    variables = _variables(FEEDBACK_HOME=str(home), FEEDBACK_DAGSTER_PORT=str(port))
+    home, port, mlflow_port = tmp_path_factory.mktemp("up"), _free_port(), _free_port()
+    ports = {"FEEDBACK_DAGSTER_PORT": str(port), "FEEDBACK_MLFLOW_PORT": str(mlflow_port)}
+    variables = _variables(FEEDBACK_HOME=str(home), **ports)
     with (home / "output").open("w") as output:
         server = subprocess.Popen([*COMMAND, "up"], stdout=output, stderr=output, env=variables)
     try:
         url = f"http://127.0.0.1:{port}"
         _eventually(lambda: _answers(f"{url}/server_info") or server.poll() is not None, "the web UI does not answer")
         assert server.poll() is None, (home / "output").read_text()
-        second = _call("up", FEEDBACK_HOME=str(home), FEEDBACK_DAGSTER_PORT=str(port))
+        second = _call("up", FEEDBACK_HOME=str(home), **ports)
         assert second.returncode == 1
         assert "Ctrl-C" in second.stderr
+        if number == signal.SIGTERM:
+            _eventually(lambda: f"MLflow UI   http://127.0.0.1:{mlflow_port}" in (home / "output").read_text(), "no MLflow UI")
+            _use_mlflow(f"http://127.0.0.1:{mlflow_port}")
     finally:
         server.send_signal(number)
         status = server.wait(PATIENCE_S)
@@ -454,14 +518,38 @@ def test_up_serves_and_leaves_nothing_behind(number: signal.Signals, tmp_path_fa
     _eventually(lambda: not _of_home(home), f"still there: {_of_home(home)}")
 
 
+def _use_mlflow(url: str) -> None:
+    """Trains through the server: it takes models and files itself, and answers to this machine only."""
+    tracking = Tracking(url)
+    number = trained(tracking)
+    tracking.models.set_alias("champion", number)
+    assert list(tracking.models.load("champion").predict(rows())["score"]) == [6.0, 5.0]
+    trained(tracking)
+    tracking.models.set_alias("champion", None)
+    assert tracking.models.remove_old_files(keep=1) == [number]
+    assert [version.has_files for version in tracking.models.versions()] == [True, False]
+    assert [_status(url), _status(url, Host="evil.example")] == [200, 403]
+
+
 @pytest.mark.slow
-def test_up_names_the_port_that_is_taken(installation: dict[str, str]) -> None:
+@pytest.mark.parametrize("variable", ["FEEDBACK_DAGSTER_PORT", "FEEDBACK_MLFLOW_PORT"])
+def test_up_names_the_port_that_is_taken(installation: dict[str, str], variable: str) -> None:
+    ports = {"FEEDBACK_DAGSTER_PORT": str(_free_port()), "FEEDBACK_MLFLOW_PORT": str(_free_port())}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        done = _call("up", **installation, FEEDBACK_DAGSTER_PORT=port)
+        ports[variable] = str(taken.getsockname()[1])
+        done = _call("up", **installation, **ports)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert port in line
-    assert "FEEDBACK_DAGSTER_PORT" in line
+    assert ports[variable] in line
+    assert variable in line
+
+
+def test_the_demo_takes_the_next_ports_that_are_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = free_ports(Settings(dagster_port=port, mlflow_port=port))
+    assert port < found.dagster_port < found.mlflow_port

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -16,15 +17,30 @@ def _settings(database: Database, home: Path) -> Settings:
     return Settings(database_url=database.url, home=home, first_day=date(2024, 2, 3), score_bounds={"tone": (1, 5)})  # type: ignore[arg-type]
 
 
-def _drop(server: Database, name: str) -> None:
-    with server.connect(autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+@pytest.fixture(autouse=True)
+def _nothing_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("FEEDBACK_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def _siblings(database: Database, postgres_server: Database) -> Iterator[None]:
+    """What Dagster and MLflow get beside the database goes with it."""
+    yield
+    with postgres_server.connect(autocommit=True) as connection:
+        for purpose in ("dagster", "mlflow"):
+            name = sql.Identifier(f"{database.name}_{purpose}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+def _exists(server: Database, name: str) -> bool:
+    with server.connect() as connection:
+        return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
 
 
 @pytest.mark.slow
-def test_children_read_the_settings_of_their_parent(
-    database: Database, postgres_server: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_siblings")
+def test_children_read_the_settings_of_their_parent(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
     settings = _settings(database, tmp_path)
     with prepared(settings) as environment:
@@ -38,19 +54,113 @@ def test_children_read_the_settings_of_their_parent(
         assert variables["DAGSTER_POSTGRES_URL"].startswith("postgresql+psycopg2://")
         assert (environment.dagster_home / ".nux" / "nux.yaml").read_text() == "seen: 1\n"
         assert "DAGSTER_POSTGRES_URL" in (environment.dagster_home / "dagster.yaml").read_text()
-    _drop(postgres_server, f"{database.name}_dagster")
+        # A command of this package that a child starts finds the same installation, and serves its MLflow as this one does.
+        with prepared(read) as within:
+            assert within.variables == environment.variables
+            assert within.serves_mlflow
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_siblings")
+def test_mlflow_gets_a_database_beside_the_others(database: Database, postgres_server: Database, tmp_path: Path) -> None:
+    with prepared(_settings(database, tmp_path)) as environment:
+        variables, serves = environment.variables, environment.serves_mlflow
+    tracking = database.sibling(f"{database.name}_mlflow")
+    assert serves
+    assert variables["MLFLOW_TRACKING_URI"] == tracking.sqlalchemy_url()
+    assert variables["MLFLOW_TRACKING_URI"].startswith("postgresql+psycopg2://")
+    assert variables["FEEDBACK_MLFLOW_ARTIFACTS"] == str(tmp_path / "mlflow" / "artifacts")
+    assert (variables["FEEDBACK_MLFLOW_URL"], variables["MLFLOW_DISABLE_TELEMETRY"]) == ("http://127.0.0.1:5000", "true")
+    # Made, and left to MLflow to fill: a pass that trains nothing does not pay for its tables.
+    with tracking.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+    assert not (tmp_path / "mlflow").exists()
+
+
+@pytest.mark.slow
+def test_a_database_for_mlflow_that_may_not_be_created_is_named(
+    database: Database, postgres_server: Database, tmp_path: Path
+) -> None:
+    role, dagster = f"{database.name}_user", database.sibling(f"{database.name}_dagster")
+    dagster.ensure_exists()
+    with database.connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOCREATEDB").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(role)))
+    url = database.url.replace("postgresql://postgres@", f"postgresql://{role}@")
+    try:
+        refused = pytest.raises(StoreError, match=f'CREATE DATABASE "{database.name}_mlflow"')
+        with refused, prepared(_settings(Database(url), tmp_path)):
+            pass
+    finally:
+        with database.connect() as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+        with postgres_server.connect(autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(dagster.name)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_siblings")
+@pytest.mark.parametrize(
+    ("chosen", "uri", "artifacts", "url", "serves"),
+    [
+        ("http://me:word@tracking:8080/", "http://me:word@tracking:8080", "", "http://tracking:8080", False),
+        ("databricks", "databricks", "", "", False),
+        ("sqlite:////data/ml.db", "sqlite:////data/ml.db", "{home}/mlflow/artifacts", "http://127.0.0.1:5000", True),
+        ("postgresql://a@b/ml", "postgresql+psycopg2://a@b/ml", "{home}/mlflow/artifacts", "http://127.0.0.1:5000", True),
+    ],
+)
+def test_another_mlflow_can_be_chosen_unless_the_home_is_its_own(
+    database: Database,
+    postgres_server: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    uri: str,
+    artifacts: str,
+    url: str,
+    serves: bool,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", chosen)
+    names = "MLFLOW_TRACKING_URI", "FEEDBACK_MLFLOW_ARTIFACTS", "FEEDBACK_MLFLOW_URL"
+    with prepared(_settings(database, tmp_path)) as environment:
+        assert [environment.variables[name] for name in names] == [uri, artifacts.format(home=tmp_path), url]
+        assert environment.serves_mlflow is serves
+        assert not _exists(postgres_server, f"{database.name}_mlflow")
+    with prepared(_settings(database, tmp_path), overridable=False) as environment:
+        assert f"{database.name}_mlflow" in environment.variables["MLFLOW_TRACKING_URI"]
+        assert environment.serves_mlflow
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_siblings")
+def test_a_ui_of_mlflow_elsewhere_is_linked_and_not_served(database: Database, tmp_path: Path) -> None:
+    chosen = _settings(database, tmp_path).model_copy(
+        update={"mlflow_url": "https://mlflow.example", "mlflow_artifacts": "s3://b"}
+    )
+    with prepared(chosen) as environment:
+        assert environment.variables["FEEDBACK_MLFLOW_URL"] == "https://mlflow.example"
+        assert environment.variables["FEEDBACK_MLFLOW_ARTIFACTS"] == "s3://b"
+        assert not environment.serves_mlflow
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_siblings")
+def test_an_mlflow_that_cannot_be_used_is_refused(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"), prepared(_settings(database, tmp_path)):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_siblings")
 def test_the_database_of_dagster_can_be_chosen_unless_the_home_is_its_own(
-    database: Database, postgres_server: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://chosen")
     with prepared(_settings(database, tmp_path)) as environment:
         assert environment.variables["DAGSTER_POSTGRES_URL"] == "postgresql+psycopg2://chosen"
     with prepared(_settings(database, tmp_path), overridable=False) as environment:
         assert database.name in environment.variables["DAGSTER_POSTGRES_URL"]
-    _drop(postgres_server, f"{database.name}_dagster")
 
 
 @pytest.mark.slow
@@ -63,9 +173,13 @@ def test_commands_that_read_leave_the_users_database_as_it_is(empty_database: Da
 
 
 @pytest.mark.slow
-def test_a_migrated_database_can_be_read(database: Database, tmp_path: Path) -> None:
+def test_commands_that_read_make_nothing_for_dagster_and_mlflow(
+    database: Database, postgres_server: Database, tmp_path: Path
+) -> None:
     with readable_database(_settings(database, tmp_path)) as readable:
         assert readable == database
+    assert not _exists(postgres_server, f"{database.name}_mlflow")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_programs_beside_the_interpreter_are_found_first(tmp_path: Path) -> None:

@@ -90,6 +90,43 @@ def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.
     assert not any(map(_lives, _pids(file)))
 
 
+def test_a_child_has_variables_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import os; print(os.environ.get('MINE'), os.environ['OURS'])"
+    services = [
+        Service("one", (sys.executable, "-c", code), variables={"MINE": "1"}),
+        Service("two", (sys.executable, "-c", code)),
+    ]
+    printed: list[str] = []
+
+    def seen() -> bool:
+        printed.append(capsys.readouterr().out)
+        return "one | 1 2\n" in "".join(printed) and "two | None 2\n" in "".join(printed)
+
+    with Children(services, os.environ | {"OURS": "2"}):
+        _eventually(seen)
+
+
+@pytest.mark.slow
+def test_a_child_that_the_others_can_do_without_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    file = tmp_path / "pids"
+    broken = Service("broken", (sys.executable, "-c", "raise SystemExit(3)"), essential=False)
+    printed: list[str] = []
+    with Children([_service(SLEEPER, str(file)), broken], dict(os.environ)) as children:
+
+        def given_up() -> bool:
+            children.watch()
+            printed.append(capsys.readouterr().out)
+            return "goes on without it" in "".join(printed)
+
+        _eventually(given_up)
+        children.watch()
+        assert len(children._starts["broken"]) == RESTARTS_ALLOWED + 1
+        assert list(map(_lives, _pids(file))) == [True]
+
+
 @pytest.mark.slow
 def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)

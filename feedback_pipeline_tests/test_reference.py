@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from feedback_pipeline.commands import results
+from feedback_pipeline.learning.auto_approval import ALPHAS
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.pattern_frame import CORRELATION_PATTERN, PATTERN_TYPES
 from feedback_pipeline.settings import Settings
@@ -14,12 +15,15 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.past_forecasts import read_auto_approval
 from feedback_pipeline.storage.publication import publish_run
 from feedback_pipeline.storage.reading import read_status
+from feedback_pipeline.storage.reading_forecasts import LOWEST_APPROVAL, RANDOM, read_forecasts, read_queue
 from feedback_pipeline.storage.reading_patterns import read_improvements, read_patterns
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 from feedback_pipeline.storage.reading_strategy import read_strategy
 from feedback_pipeline_tests.passes import Pass
+from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
 from feedback_pipeline_tests.storage.publications import agent_names, publication
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +116,32 @@ def test_json_of_patterns_improvements_and_strategy_is_documented_key_by_key(dat
         "last_run"
     ]
     assert set(read_status(database)["last_run"]) == set(re.findall(r"`(\w+)`", last_run.split("}")[0]))
+
+
+@pytest.mark.slow
+def test_json_of_forecasts_queue_and_autoapproval_is_documented_key_by_key(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("INSERT INTO agent_performance (agent_name, execution_id) VALUES ('writer', 'e')")
+        champion_says(connection, [forecast("e")])
+    answer = read_forecasts(database)
+    top, row = tables_of("`feedback-pipeline forecast [AGENT] --json`")
+    assert list(answer) == list(top)
+    assert [list(each) for each in answer["forecasts"]] == [list(row)]
+    assert set(answer["champion"]) == named(top["champion"])
+    status = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section_of("`feedback-pipeline status --json`"), re.MULTILINE))
+    assert set(read_status(database)["champion"]) == named(status["champion"])
+
+    answer = read_queue(database, 1, 20)
+    top, row = tables_of("`feedback-pipeline queue [--limit N] --json`")
+    assert list(answer) == list(top)
+    assert [list(each) for each in answer["queue"]] == [list(row)]
+    assert set(re.findall(r"`([\w ]+)`", row["why"])) == {LOWEST_APPROVAL, RANDOM}
+
+    answer = read_auto_approval(database, Settings())
+    top, row = tables_of("`feedback-pipeline autoapproval --json`")
+    assert list(answer) == list(top)
+    assert [list(each) for each in answer["risks"]] == [list(row)] * len(ALPHAS)
+    assert [float(alpha) for alpha in re.findall(r"\.\d+", top["risks"])] == list(ALPHAS)
 
 
 @pytest.fixture

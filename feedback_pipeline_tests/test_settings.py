@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from feedback_pipeline.environment import settings_from_environment
@@ -12,6 +14,7 @@ from feedback_pipeline.settings import Settings
         ("FEEDBACK_SEED", "1.5", "integer"),
         ("FEEDBACK_DAGSTER_PORT", "0", "greater than or equal to 1"),
         ("FEEDBACK_DAGSTER_PORT", "65536", "less than or equal to 65535"),
+        ("FEEDBACK_MLFLOW_PORT", "0", "greater than or equal to 1"),
         ("FEEDBACK_SCORE_BOUNDS", '{"*": [0, Infinity]}', "finite"),
         ("FEEDBACK_SCORE_BOUNDS", '{"tone": [-1e400, 5]}', "'tone' must be finite"),
         ("FEEDBACK_SCORE_BOUNDS", '{"tone": [NaN, 5]}', "finite"),
@@ -39,3 +42,8 @@ def test_the_ends_of_the_ranges_can_be_used(monkeypatch: pytest.MonkeyPatch, see
 
 def test_bounds_of_an_aspect_leave_the_others_as_they_are() -> None:
     assert Settings(score_bounds={"tone": (1, 5)}).score_bounds == {"*": (0.0, 10.0), "tone": (1.0, 5.0)}
+
+
+@pytest.mark.parametrize(("value", "read"), [("s3://bucket/ml", "s3://bucket/ml"), ("here/ml", "{cwd}/here/ml"), ("", "")])
+def test_the_files_of_mlflow_lie_under_a_url_or_an_absolute_folder(value: str, read: str) -> None:
+    assert Settings(mlflow_artifacts=value).mlflow_artifacts == read.format(cwd=Path.cwd())

@@ -13,7 +13,7 @@ from feedback_pipeline.commands.passes import learn_and_report, set_window
 from feedback_pipeline.commands.patterns_rendering import print_advice
 from feedback_pipeline.commands.rendering import print_highlights
 from feedback_pipeline.commands.reviewers_rendering import print_reviewer_highlights
-from feedback_pipeline.commands.serving import free_port, serve, single_server
+from feedback_pipeline.commands.serving import free_ports, serve, single_server
 from feedback_pipeline.commands.worlds import write_simulated_world
 from feedback_pipeline.environment import prepared, settings_from_environment
 from feedback_pipeline.learning.features import FLEET
@@ -41,7 +41,7 @@ def demonstrate(*, serving: bool) -> None:
     Raises:
         UserError: another demo is running here.
     """
-    settings = _settings(settings_from_environment())
+    settings = free_ports(_settings(settings_from_environment()))
     with single_server(settings):
         click.echo("Starting a PostgreSQL server for the demo ...")
         with EmbeddedPostgres(settings.home).hold() as server:
@@ -57,7 +57,7 @@ def demonstrate(*, serving: bool) -> None:
                 _tell(environment.database)
                 click.echo(f"\nLook further:  FEEDBACK_HOME={_shown(settings.home)} {_program()} findings AGENT --all")
                 if serving:
-                    serve(environment, free_port(settings.dagster_port))
+                    serve(environment)
 
 
 def _settings(user: Settings) -> Settings:
@@ -69,15 +69,18 @@ def _settings(user: Settings) -> Settings:
         store_url=None,
         score_bounds={"*": (0.0, 10.0)},
         dagster_port=user.dagster_port,
+        mlflow_port=user.mlflow_port,
+        mlflow_url=None,
+        mlflow_artifacts=None,
     )
 
 
 def _clear(server: Database, home: Path) -> None:
     """Removes what an earlier demo left, so that each starts from nothing."""
     with server.sibling("postgres").connect(autocommit=True) as connection:
-        for name in (server.name, "dagster"):
+        for name in (server.name, "dagster", "mlflow"):
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-    for folder in ("store", "dagster"):
+    for folder in ("store", "dagster", "mlflow"):
         shutil.rmtree(home / folder, ignore_errors=True)
 
 

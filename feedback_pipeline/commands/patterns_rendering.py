@@ -93,14 +93,15 @@ def print_improvements(document: Document) -> None:
     heading = f": {_counted(len(recommendations), 'recommendation')}"
     out.print(Text.assemble((printable(document["agent_name"]), "bold"), heading))
     _print_status(out, document)
-    if not recommendations:
+    if not recommendations and not document["reason"]:
         out.print(Text("Nothing is recommended: no candidate is both certain (q at most .05) and worth it."))
     for recommendation in recommendations:
         _print_recommendation(out, recommendation)
+    name = printable(document["agent_name"])
     out.print(
         Text(
             f"{_counted(document['total_patterns'], 'pattern')} with a confidence above .5, "
-            f"{document['high_confidence_patterns']:,} above .8: `feedback-pipeline patterns AGENT` shows them."
+            f"{document['high_confidence_patterns']:,} above .8: see `feedback-pipeline patterns {name}`."
         )
     )
 

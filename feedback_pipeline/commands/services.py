@@ -5,9 +5,9 @@ import shutil
 import click
 
 
-@click.command(short_help="Serve the Dagster UI until Ctrl-C.")
+@click.command(short_help="Serve the UIs of Dagster and MLflow until Ctrl-C.")
 def up() -> None:
-    """Serve the Dagster UI and run schedules and queued runs, until Ctrl-C.
+    """Serve the UIs of Dagster and MLflow and run schedules and queued runs, until Ctrl-C.
 
     Starts the embedded PostgreSQL where no database is configured, and applies migrations.
     """
@@ -16,7 +16,7 @@ def up() -> None:
 
     settings = settings_from_environment()
     with single_server(settings), prepared(settings) as environment:
-        serve(environment, settings.dagster_port)
+        serve(environment)
 
 
 @click.command(short_help="A simulated agency, learned from, on the screen.")

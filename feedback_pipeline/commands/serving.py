@@ -1,4 +1,4 @@
-"""Serves an installation from one terminal: the Dagster web UI and daemon, the embedded server kept alive."""
+"""Serves an installation from one terminal: Dagster and its daemon, MLflow, the embedded server kept alive."""
 
 import fcntl
 import json
@@ -15,13 +15,13 @@ from typing import Final
 
 import click
 
-from feedback_pipeline.environment import Environment
+from feedback_pipeline.environment import LOOPBACK, Environment
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.processes import Children, Service, wait_for_stop
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
 
-LOOPBACK: Final = "127.0.0.1"
 DEFINITIONS: Final = "feedback_pipeline.definitions"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
@@ -46,38 +46,71 @@ def single_server(settings: Settings) -> Iterator[None]:
         yield
 
 
-def free_port(wanted: int) -> int:
-    """The port wanted, or the next one that is free on loopback."""
-    for port in range(wanted, min(wanted + _PORTS_TRIED, _LAST_PORT + 1)):
-        if _is_free(port):
-            return port
-    raise UserError(f"no free port from {wanted} on; set FEEDBACK_DAGSTER_PORT")
+def free_ports(settings: Settings) -> Settings:
+    """The settings with the ports they name, or the next ones that are free on loopback."""
+    dagster = _free_port(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
+    mlflow = _free_port(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=dagster)
+    return settings.model_copy(update={"dagster_port": dagster, "mlflow_port": mlflow})
 
 
-def serve(environment: Environment, port: int) -> None:
-    """Runs web UI and daemon until Ctrl-C or SIGTERM; ends them and everything they started.
+def serve(environment: Environment) -> None:
+    """Runs the web UIs and the daemon until Ctrl-C or SIGTERM; ends them and everything they started.
 
     Raises:
-        UserError: the port is taken.
+        UserError: a port is taken.
         StoreError: a service keeps ending, or the embedded server cannot be kept running.
     """
-    if not _is_free(port):
-        raise UserError(f"port {port} on {LOOPBACK} is taken; stop what uses it or set FEEDBACK_DAGSTER_PORT to another one")
+    settings = environment.settings
+    _require_free(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
+    if environment.serves_mlflow:
+        _require_free(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=settings.dagster_port)
     environment.adopt()
     from feedback_pipeline.orchestration.orphans import watch_for_orphans
 
-    url = f"http://{LOOPBACK}:{port}"
-    click.echo(f"Starting the Dagster UI on {url} ...")
+    dagster, mlflow = f"http://{LOOPBACK}:{settings.dagster_port}", environment.variables["FEEDBACK_MLFLOW_URL"]
+    click.echo(f"Starting the Dagster UI on {dagster} ...")
+    if mlflow and not environment.serves_mlflow:
+        click.echo(f"The MLflow UI is at {mlflow}")
     with (
         tempfile.TemporaryDirectory(prefix="feedback-") as folder,
         watch_for_orphans(environment.database) as look,
-        Children(_services(port, Path(folder)), environment.of_children()) as children,
+        Children(_services(environment, Path(folder)), environment.of_children()) as children,
     ):
-        wait_for_stop([children.watch, _every(ANSWER_EVERY_S, _announce_when_ready(url)), *_maintenance(environment, look)])
+        ready = [_announce_when_ready("Dagster UI", dagster, "server_info", "   (Ctrl-C stops everything)")]
+        if environment.serves_mlflow:
+            ready.append(_announce_when_ready("MLflow UI", mlflow, "health"))
+        announcements = [_every(ANSWER_EVERY_S, announce) for announce in ready]
+        wait_for_stop([children.watch, *announcements, *_maintenance(environment, look)])
         click.echo("Stopping ...")
 
 
-def _services(port: int, folder: Path) -> list[Service]:
+def _services(environment: Environment, folder: Path) -> list[Service]:
+    """MLflow starts last and is not waited for: it takes half a minute, and nothing here needs its UI."""
+    return [*_dagster_services(environment.settings.dagster_port, folder), *_mlflow_services(environment)]
+
+
+def _mlflow_services(environment: Environment) -> list[Service]:
+    """The web UI of MLflow; its own middleware answers only to names of this machine, and to no other site's pages."""
+    if not environment.serves_mlflow:
+        return []
+    server = ("mlflow", "server", "--host", LOOPBACK, "--port", str(environment.settings.mlflow_port), "--workers", "1")
+    quiet = ("--uvicorn-opts", "--log-level warning --timeout-graceful-shutdown 3")
+    files = ("--artifacts-destination", environment.variables["FEEDBACK_MLFLOW_ARTIFACTS"])
+    variables = {
+        # Not an argument: other users of the machine can read those, and the URI may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": environment.variables[TRACKING_VARIABLE],
+        "MLFLOW_REGISTRY_STORE_URI": environment.variables[TRACKING_VARIABLE],
+        # Jobs judge language models; without them there is one process less.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # For the processes that it starts itself, what -P is for this one.
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    python = (sys.executable, "-P", "-m")
+    return [Service("mlflow", (*python, *server, *files, *quiet), variables=variables, essential=False)]
+
+
+def _dagster_services(port: int, folder: Path) -> list[Service]:
     """Web UI and daemon share one process that holds the code, behind a socket only this user can open.
 
     The location is called as `dagster dev` calls it in the checkout, so both see the same jobs and schedules.
@@ -132,14 +165,14 @@ def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
     return tick
 
 
-def _announce_when_ready(url: str) -> Callable[[], None]:
+def _announce_when_ready(name: str, url: str, page: str, more: str = "") -> Callable[[], None]:
     ready = False
 
     def tick() -> None:
         nonlocal ready
-        if not ready and _answers(f"{url}/server_info"):
+        if not ready and _answers(f"{url}/{page}"):
             ready = True
-            click.echo(f"\n  Dagster UI  {click.style(url, bold=True)}   (Ctrl-C stops everything)\n")
+            click.echo(f"\n  {name:<10}  {click.style(url, bold=True)}{more}\n")
 
     return tick
 
@@ -151,6 +184,18 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _free_port(wanted: int, variable: str, besides: int | None = None) -> int:
+    for port in range(wanted, min(wanted + _PORTS_TRIED, _LAST_PORT + 1)):
+        if port != besides and _is_free(port):
+            return port
+    raise UserError(f"no free port from {wanted} on; set {variable}")
+
+
+def _require_free(port: int, variable: str, besides: int | None = None) -> None:
+    if port == besides or not _is_free(port):
+        raise UserError(f"port {port} on {LOOPBACK} is taken; stop what uses it or set {variable} to another one")
 
 
 def _is_free(port: int) -> bool:

@@ -74,7 +74,7 @@ def _print_allocation(out: Console, allocation: Document) -> None:
             table.add_row(*map(Text, (*named, f"{row['outputs']:,}", f"{row['propensity']:.3f}", f"{row['n']:,}")))
     out.print(Padding(table, _INDENT, expand=False))
     out.print(
-        Text("More where approval is likely to be high, some everywhere: what is never tried is never known (Thompson sampling).")
+        Text("Drawn from the plain counts (Thompson sampling): few outputs leave much to learn, so a rare segment may get most.")
     )
 
 

@@ -66,7 +66,7 @@ def _latest_type(panel: Panel) -> pd.Series:
     return pd.Series(np.array([*types, None], dtype=object)[latest])
 
 
-def _correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[str, Any]:
+def correlation_part(n_contents: int, n_scored: int, n_published: int) -> dict[str, Any]:
     """Status of the correlations of one agent, with the reason where nothing can be published."""
     if n_contents < MIN_TESTED:
         return {"status": INSUFFICIENT, "reason": f"{n_contents} reviewed outputs, {MIN_TESTED} needed", "published": 0}
@@ -94,7 +94,7 @@ def agent_states(
     n_scored = np.bincount(panel.output_agent[scored], minlength=len(panel.agents))
     published = findings[findings["published"]].groupby("agent_name").size()
     parts = [
-        {"severity": severity[agent], "correlations": _correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
+        {"severity": severity[agent], "correlations": correlation_part(n_contents, int(n), int(published.get(agent, 0)))}
         for agent, n_contents, n in zip(panel.agents, summary["n_contents"].tolist(), n_scored, strict=True)
     ]
     for agent, part in zip(panel.agents, parts, strict=True):

@@ -39,15 +39,17 @@ def collinear_pairs(panel: Panel, features: Sequence[str]) -> pd.DataFrame:
 
 def _spearman(values: Floats) -> Floats:
     """Rank correlations (J, J) over the rows (n, J) where both are present, by ranks of each column alone; NaN = undefined."""
-    finite = np.isfinite(values)
+    present = np.isfinite(values).astype(np.float64)
+    n = present.T @ present
     if len(values) < _MIN_OUTPUTS:
-        return np.full((values.shape[1],) * 2, np.nan)
-    ranks = stats.rankdata(np.where(finite, values, np.inf), axis=0)
-    n = finite.T.astype(np.float64) @ finite
-    x = np.where(finite, ranks - _ratio(np.where(finite, ranks, 0.0).sum(axis=0), finite.sum(axis=0)), 0.0)
-    squares = (x * x).T @ finite
+        return np.full(n.shape, np.nan)
+    ranks = np.where(present > 0, stats.rankdata(np.where(present > 0, values, np.inf), axis=0), 0.0)
+    # Sums over the rows of each pair: row j, column k is about column j where k is present too.
+    total, squares = ranks.T @ present, (ranks * ranks).T @ present
+    count = np.maximum(n, 1.0)
+    covariance, spread = ranks.T @ ranks - total * total.T / count, squares - total * total / count
     with np.errstate(invalid="ignore"):
-        rho: Floats = np.where(n >= _MIN_OUTPUTS, _ratio(x.T @ x, np.sqrt(squares * squares.T)), np.nan)
+        rho: Floats = np.where(n >= _MIN_OUTPUTS, _ratio(covariance, np.sqrt(np.maximum(spread * spread.T, 0.0))), np.nan)
     return rho
 
 

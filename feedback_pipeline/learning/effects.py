@@ -16,7 +16,7 @@ from feedback_pipeline.learning.panel import Floats, Ints
 
 MIN_OUTPUTS: Final = 20
 MIN_CLASS: Final = 10
-_Z95: Final = float(special.ndtri(0.975))
+Z95: Final = float(special.ndtri(0.975))
 
 INSUFFICIENT_DATA: Final = "insufficient_data"
 ONE_CLASS: Final = "one_class"
@@ -133,7 +133,7 @@ def _column(x: Floats, approved: npt.NDArray[np.bool_], group: Ints, cell: Ints,
     undefined = np.array([why is not None for why in reason])
     g, se, cliff, p_value = (np.where(undefined, np.nan, value) for value in (g, se, cliff, p_value))
     counts = approved_n.astype(np.intp), other_n.astype(np.intp)
-    return Effects(g, se, g - _Z95 * se, g + _Z95 * se, cliff, p_value, means[0], means[1], *counts, reason)
+    return Effects(g, se, g - Z95 * se, g + Z95 * se, cliff, p_value, means[0], means[1], *counts, reason)
 
 
 def _ranks(

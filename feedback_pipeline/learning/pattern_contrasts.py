@@ -97,7 +97,7 @@ def contrast_patterns(
     agents: npt.NDArray[np.object_],
     n_reviewers: Sequence[int],
     testable: npt.NDArray[np.bool_],
-    rates: Sequence[tuple[Floats, Floats]],
+    rates: Sequence[tuple[Floats, Floats, Floats]],
 ) -> pd.DataFrame:
     """The candidates as a pattern frame.
 
@@ -155,7 +155,7 @@ def _explained(
     frame: pd.DataFrame,
     effect: Effects,
     at: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
-    rates: tuple[Floats, Floats],
+    rates: tuple[Floats, Floats, Floats],
     within: Effects | None,
 ) -> pd.DataFrame:
     """The frame with documents and sentences of what is published."""
@@ -166,8 +166,10 @@ def _explained(
         measured |= {"mean_approved": effect.mean_approved, "mean_other": effect.mean_other}
         characteristics: dict[str, Any] = {name: float(values[cell]) for name, values in measured.items()}
         signals = {"n_approved": int(effect.n_approved[cell]), "n_other": int(effect.n_other[cell])}
-        bad, good = float(rates[0][cell]), float(rates[1][cell])
-        text = contrast_sentence(row, signals["n_approved"], signals["n_other"], (bad, good) if good > bad else None)
+        bad, good, direction = (float(values[cell]) for values in rates)
+        # A cut the other way round is another story: the feature rises and falls.
+        lift = (bad, good) if good > bad and direction == row["direction"] else None
+        text = contrast_sentence(row, signals["n_approved"], signals["n_other"], lift)
         if within is not None:
             compared = within_agents(float(effect.g[cell]), float(within.g[cell]))
             characteristics |= compared

@@ -44,8 +44,20 @@ def threshold_sentence(row: Mapping[str, Any], characteristics: Mapping[str, Any
 def curve_sentence(row: Mapping[str, Any], curve: Mapping[str, Sequence[float]]) -> str:
     """How approval goes with a feature that has no clear cut."""
     goes = "rises" if row["direction"] > 0 else "falls"
-    ends = " -> ".join(f"{percent(curve['approval'][i])} at {number(curve['x'][i])}" for i in (0, -1))
+    low, high = (percent(share) for share in _outer_thirds(curve))
+    ends = f"{low} in the lowest third -> {high} in the highest"
     return f"approval {goes} with {noun(row['feature'])}{_at(row)}: {ends}, no clear cut, {sum(curve['n']):,} outputs"
+
+
+def _outer_thirds(curve: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Observed approval of the lowest and the highest third of the outputs; a bin across the border counts in parts."""
+    n, observed = (np.asarray(curve[name], dtype=np.float64) for name in ("n", "observed"))
+    third = n.sum() / 3.0
+    shares = []
+    for size, share in ((n, observed), (n[::-1], observed[::-1])):
+        taken = np.clip(third - (np.cumsum(size) - size), 0.0, size)
+        shares.append(float(taken @ share / third))
+    return shares[0], shares[1]
 
 
 def rule_sentence(row: Mapping[str, Any], characteristics: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
@@ -101,5 +113,5 @@ def _lift(row: Mapping[str, Any], characteristics: Mapping[str, Any], signals: M
     effect, low, high = np.round(100 * np.array([row["effect"], row["ci_low"], row["ci_high"]])).astype(int)
     return (
         f"approval {percent(characteristics['bad_rate'])} -> {percent(characteristics['good_rate'])}, {effect:+d} points "
-        f"[{low}, {high}], {signals['n_good']:,} v {signals['n_bad']:,} outputs"
+        f"[{low}, {high}], {signals['n_bad']:,} v {signals['n_good']:,} outputs"
     )

@@ -1,6 +1,5 @@
 """What decision patterns are computed from: decided outputs, who judged them, and their features by decision point."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,10 +11,15 @@ import pandas as pd
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.effects import value_order
 from feedback_pipeline.learning.features import DECISION_FEATURES
-from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Ints, Panel, output_outcomes
+from feedback_pipeline.learning.leniency import output_leniency
+from feedback_pipeline.learning.panel import UNKNOWN_REVIEWER, Floats, Ints, Panel, output_means, output_outcomes
+from feedback_pipeline.learning.subject import name_seeds
 
 RARE_SET = 10
 """Outputs below which a set of reviewers is no stratum of its own."""
+LEAST_STRATUM = 20
+"""Outputs of rare sets that make a stratum, those whose reviewers approve about as readily together."""
+MOST_STRATA = 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decided:
-    """Outputs with a decision, in the order of the panel.
+    """Outputs with a decision, in the order of the panel; an agent's outputs of one content count as one.
+
+    Outputs of one content are not independent: taken as separate outputs, ten of them find a threshold in noise two times in
+    three. Their features are averaged, their outcome is that of most of them.
 
     Attributes:
         agents: Name of each group (G,), and a number that belongs to the name (names, G): resampling of an agent must not depend
@@ -56,8 +63,9 @@ class Decided:
         judge, judge_group: Known reviewers who decided, once for each group they did (P,).
         features: Names of the features (J,); values: (N, J).
         group, content: Of each output (N,); approved: 1 or 0.
-        reviewer_set: Code of the set of known reviewers who decided on each output (N,), any group.
-        stratum: Code of that set within the group, rare sets of a group pooled.
+        reviewer_set: Code of the set of known reviewers who decided on each output (N,), any group; lenient: how readily they
+            approve, on average.
+        stratum: Code of that set within the group; rare sets are grouped by how readily they approve.
         points: Names of the decision points; point_output: output of each measured point (Q,), ascending; point_code (Q,);
             point_values: (Q, decision features).
     """
@@ -72,6 +80,7 @@ class Decided:
     content: Ints
     approved: Floats
     reviewer_set: Ints
+    lenient: Floats
     stratum: Ints
     points: tuple[str, ...]
     point_output: Ints
@@ -94,10 +103,11 @@ class Decided:
         kept = ~np.isnan(approved)
         group = panel.output_agent[kept]
         reviewer_set, judge, judge_group = _reviewer_sets(panel, kept)
+        lenient = output_leniency(panel)[kept]
         output, code, names, values = _points_of(panel, points, kept)
-        return cls(
+        found = cls(
             agents=panel.agents,
-            names=np.array([uuid.uuid5(uuid.NAMESPACE_OID, name).int % 2**31 for name in panel.agents], dtype=np.intp),
+            names=name_seeds(panel.agents),
             judge=judge,
             judge_group=judge_group,
             features=tuple(features),
@@ -106,11 +116,37 @@ class Decided:
             content=panel.output_content[kept],
             approved=approved[kept],
             reviewer_set=reviewer_set,
-            stratum=strata(group, reviewer_set),
+            lenient=lenient,
+            stratum=strata(group, reviewer_set, lenient),
             points=names,
             point_output=output,
             point_code=code,
             point_values=values,
+        )
+        return found._one_per_content()
+
+    def _one_per_content(self) -> "Decided":
+        width = int(self.content.max(initial=0)) + 1
+        units, first, place = np.unique(self.group * width + self.content, return_index=True, return_inverse=True)
+        if len(units) == len(self.group):
+            return self
+        n = np.bincount(place).astype(np.float64)
+        points = max(len(self.points), 1)
+        point_units, point_place = np.unique(place[self.point_output] * points + self.point_code, return_inverse=True)
+        group, reviewer_set = self.group[first], self.reviewer_set[first]
+        lenient = np.round(np.bincount(place, self.lenient) / n, 12)
+        return replace(
+            self,
+            values=_known_means(self.values, place, len(units)),
+            group=group,
+            content=self.content[first],
+            approved=(np.bincount(place, self.approved) / n > 0.5).astype(np.float64),
+            reviewer_set=reviewer_set,
+            lenient=lenient,
+            stratum=strata(group, reviewer_set, lenient),
+            point_output=(point_units // points).astype(np.intp),
+            point_code=(point_units % points).astype(np.intp),
+            point_values=_known_means(self.point_values, point_place, len(point_units)),
         )
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "Decided":
@@ -128,6 +164,7 @@ class Decided:
             content=self.content[rows],
             approved=self.approved[rows],
             reviewer_set=self.reviewer_set[rows],
+            lenient=self.lenient[rows],
             stratum=self.stratum[rows],
             point_output=(np.cumsum(rows) - 1)[self.point_output[measured]],
             point_code=self.point_code[measured],
@@ -179,15 +216,29 @@ class Decided:
 
     def fleet(self) -> tuple[Comparison, Comparison]:
         """All outputs as one group: compared within reviewer sets whatever the agent, and within the strata of the agents."""
-        pooled = replace(self._everything, stratum=strata(self._everything.group, self.reviewer_set))
+        pooled = replace(self._everything, stratum=strata(self._everything.group, self.reviewer_set, self.lenient))
         width = int(self.stratum.max(initial=0)) + 1
         return pooled, replace(pooled, stratum=self.group * width + self.stratum)
 
 
-def strata(group: Ints, reviewer_set: Ints) -> Ints:
-    """Stratum of each output (N,): its set of reviewers within its group, sets with fewer than 10 outputs of it pooled as 0.
+def _known_means(values: Floats, place: Ints, n: int) -> Floats:
+    """Mean of the known values of each unit, column by column: (N, J) -> (n, J), NaN where none is known."""
+    order = np.argsort(place, kind="stable")
+    return output_means(values[order], place[order], n)
 
-    Codes count from the first output of the group that has the set, so they do not depend on other groups.
+
+def strata(group: Ints, reviewer_set: Ints, lenient: Floats) -> Ints:
+    """Stratum of each output (N,): its set of reviewers within its group.
+
+    With many reviewers nearly every set has a few outputs only. Sets with fewer than 10 of the group's are put together by how
+    readily their reviewers approve: up to ten equal parts of 20 outputs or more. Pooled without that, long texts that are handed
+    to strict reviewers would look bad. Codes count from the first output of the group that has the set, those of the parts from
+    0 down to -9 (then shifted to start at 0), so they do not depend on other groups.
+
+    Args:
+        group: Group of each output (N,).
+        reviewer_set: Code of the set that judged it (N,).
+        lenient: Mean leniency of that set (N,).
     """
     width = int(reviewer_set.max(initial=0)) + 1
     _, first, place, count = np.unique(group * width + reviewer_set, return_index=True, return_inverse=True, return_counts=True)
@@ -195,8 +246,26 @@ def strata(group: Ints, reviewer_set: Ints) -> Ints:
     order = np.lexsort((first, owner))
     code = np.empty(len(first), dtype=np.intp)
     code[order] = np.arange(len(first)) - np.searchsorted(owner[order], owner[order]) + 1
-    stratum: Ints = np.where(count < RARE_SET, 0, code)[place]
-    return stratum
+    rare = (count < RARE_SET)[place]
+    stratum: Ints = np.where(rare, 0, code[place])
+    stratum[rare] = -_parts(group[rare], lenient[rare])
+    return stratum + MOST_STRATA - 1
+
+
+def _parts(group: Ints, value: Floats) -> Ints:
+    """Equal parts of each group in order of the value (n,), 0..9; equal values stay together."""
+    order = np.lexsort((value, group))
+    size = np.bincount(group, minlength=1)[group[order]]
+    start = np.searchsorted(group[order], group[order])
+    parts = np.clip(size // LEAST_STRATUM, 1, MOST_STRATA)
+    part = (np.arange(len(order)) - start) * parts // np.maximum(size, 1)
+    # A tie takes the part of its first row.
+    head = np.ones(len(order), dtype=bool)
+    head[1:] = (value[order][1:] != value[order][:-1]) | (group[order][1:] != group[order][:-1])
+    tied = part[np.maximum.accumulate(np.where(head, np.arange(len(order)), 0))] if len(order) else part
+    found = np.empty(len(order), dtype=np.intp)
+    found[order] = tied
+    return found
 
 
 def _reviewer_sets(panel: Panel, kept: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:

@@ -3,7 +3,7 @@
 Where no cut can be published but the feature matters, approval over the feature is: a monotone curve without a cut.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -57,9 +57,8 @@ def threshold_patterns(
     agents: npt.NDArray[np.object_],
     n_reviewers: Sequence[int],
     testable: npt.NDArray[np.bool_],
-    published_features: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """The candidates as a pattern frame: every cut that was looked for, and the curves that stand in for cuts.
+    """The candidates as a pattern frame: every cut that was looked for, and curves of published contrasts without a clear cut.
 
     Args:
         found: Result of `cut` for these comparisons.
@@ -68,7 +67,6 @@ def threshold_patterns(
         agents: Name of each group (G,).
         n_reviewers: Reviewers of each group (G,).
         testable: Groups that have candidates (G,).
-        published_features: Features with a published correlation, by agent.
     """
     cuts, curves = [], []
     for k, (one, threshold) in enumerate(zip(comparisons, found, strict=True)):
@@ -77,11 +75,7 @@ def threshold_patterns(
         rows = _GroupRows(one, len(agents))
         cuts.append(_explained_cuts(frame, threshold, at, rows))
         effect = contrasts.effects[k]
-        wanted = contrasts.published(k)
-        if one.decision_point is None:
-            known = [[feature in published_features.get(agent, ()) for feature in one.features] for agent in agents]
-            wanted |= np.array(known, dtype=np.bool_).reshape(wanted.shape)
-        wanted &= pd.isna(effect.reason) & testable[:, None] & ~pd.isna(threshold.reason)
+        wanted = contrasts.published(k) & pd.isna(effect.reason) & testable[:, None] & ~pd.isna(threshold.reason)
         curves.append(_curves(contrasts, k, np.nonzero(wanted), rows, agents, np.asarray(n_reviewers)))
     # Curves repeat the contrasts' effects: they are not cuts to estimate a prior from.
     return pd.concat([with_confidence(pd.concat(cuts, ignore_index=True)), *curves], ignore_index=True)

@@ -75,12 +75,12 @@ def _find(decided: Decided, published_features: Mapping[str, Sequence[str]], see
     cuts = cut(comparisons, decided.names, testable, seed)
     who = (decided.agents, decided.n_reviewers.tolist(), testable)
     own = contrast_patterns(contrasts, comparisons, *who, [_rates(one) for one in cuts])
-    thresholds = _with_curve_confidence(threshold_patterns(cuts, comparisons, contrasts, *who, published_features), own)
+    thresholds = _with_curve_confidence(threshold_patterns(cuts, comparisons, contrasts, *who), own)
     rules = find_rules(decided, testable, published_features, seed)
-    return concatenated([own, thresholds, rules, *_descriptions(decided), *_fleet(decided, published_features, seed)])
+    return concatenated([own, thresholds, rules, *_descriptions(decided), *_fleet(decided, seed)])
 
 
-def _fleet(decided: Decided, published_features: Mapping[str, Sequence[str]], seed: int) -> list[pd.DataFrame]:
+def _fleet(decided: Decided, seed: int) -> list[pd.DataFrame]:
     if not len(decided.group):
         return []
     pooled, within = decided.fleet()
@@ -89,11 +89,11 @@ def _fleet(decided: Decided, published_features: Mapping[str, Sequence[str]], se
     contrasts = fleet_contrast(pooled, within)
     who = (np.array([FLEET], dtype=object), [len(np.unique(decided.judge))], everyone)
     own = contrast_patterns(contrasts, [pooled], *who, [_rates(one) for one in cuts])
-    return [own, _with_curve_confidence(threshold_patterns(cuts, [within], contrasts, *who, published_features), own)]
+    return [own, _with_curve_confidence(threshold_patterns(cuts, [within], contrasts, *who), own)]
 
 
-def _rates(cuts: Thresholds) -> tuple[Floats, Floats]:
-    return cuts.bad_rate, cuts.good_rate
+def _rates(cuts: Thresholds) -> tuple[Floats, Floats, Floats]:
+    return cuts.bad_rate, cuts.good_rate, cuts.direction
 
 
 def _with_curve_confidence(thresholds: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:

@@ -54,6 +54,8 @@ class Metrics:
 
 
 METRICS: Final = ("r2", "rmse", "mae", "spearman")
+_UNDEFINED: Final = Estimate(np.nan, np.nan, np.nan)
+_NOTHING: Final = Metrics(_UNDEFINED, _UNDEFINED, _UNDEFINED, _UNDEFINED, 0, 0, "no forecast has met its review yet")
 
 
 def metrics(
@@ -73,8 +75,7 @@ def metrics(
     y, prediction, baseline = y[rows], prediction[rows], baseline[rows]
     contents, place = np.unique(content[rows], return_inverse=True)
     if not len(y):
-        nothing = Estimate(np.nan, np.nan, np.nan)
-        return Metrics(nothing, nothing, nothing, nothing, 0, 0, "no forecast has met its review yet")
+        return _NOTHING
     loss = np.column_stack([(y - prediction) ** 2, (y - baseline) ** 2, np.abs(y - prediction), np.ones(len(y))])
     sums = np.zeros((len(contents), loss.shape[1]))
     np.add.at(sums, place, loss)
@@ -87,8 +88,8 @@ def metrics(
             known = drawn[np.isfinite(drawn[:, i]), i]
             if np.isfinite(value[i]) and len(known):
                 low[i], high[i] = np.quantile(known, [0.025, 0.975])
-    estimates = [Estimate(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, low, high, strict=True)]
-    return Metrics(*estimates, len(y), len(contents), None)
+    estimates = (Estimate(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, low, high, strict=True))
+    return Metrics(**dict(zip(METRICS, estimates, strict=True)), n=len(y), n_contents=len(contents), reason=None)
 
 
 def metrics_by_agent(y: Floats, prediction: Floats, content: Ints, baseline: Floats, agent: pd.Series, seed: int) -> pd.DataFrame:
@@ -102,8 +103,7 @@ def metrics_by_agent(y: Floats, prediction: Floats, content: Ints, baseline: Flo
         {"agent_name": name} | metrics(y[part], prediction[part], content[part], baseline[part], [seed, int(own)]).document()
         for name, part, own in zip(names, parts, seeds, strict=True)
     ]
-    columns = ["agent_name", *Metrics(*[Estimate(0.0, 0.0, 0.0)] * len(METRICS), 0, 0, None).document()]
-    return pd.DataFrame(documents, columns=columns)
+    return pd.DataFrame(documents, columns=["agent_name", *_NOTHING.document()])
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def _spearman(first: _Ranks, second: _Ranks, weight: Floats) -> Floats:
     x, y = first.under(weight) - middle, second.under(weight) - middle
     xy, xx, yy = ((weight * a * b).sum(axis=1) for a, b in ((x, y), (x, x), (y, y)))
     scale = np.sqrt(xx * yy)
-    return np.divide(xy, scale, out=np.full(len(scale), np.nan), where=scale > 0)[:, None]
+    correlation: Floats = np.divide(xy, scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    return correlation[:, None]
 
 
 def _from_sums(sums: Floats) -> Floats:

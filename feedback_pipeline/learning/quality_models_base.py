@@ -1,7 +1,8 @@
 """What all candidates share: the checks of their input, names as codes, folds, and how severe reviewers are."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -102,8 +103,7 @@ class QualityModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         rows = self._training_rows(X, np.asarray(y, dtype=np.float64), content)
         self.agents_ = rows.agents
         self.reviewers_ = rows.reviewers
-        # Small products on a busy machine: the threads of BLAS wait for each other longer than one works.
-        with threadpool_limits(limits={"blas": 1, "openmp": self.threads}):
+        with self._limited():
             self._learn(rows)
         return self
 
@@ -118,8 +118,14 @@ class QualityModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         known = self.features.select(X)
         if not len(known):
             return np.zeros(0)
-        points = self._points(known, self.agents_.codes(known[AGENT]), self.reviewers_.codes(known[REVIEWER]))
+        agent, reviewer = self.agents_.codes(known[AGENT]), self.reviewers_.codes(known[REVIEWER])
+        with self._limited():
+            points = self._points(known, agent, reviewer)
         return np.clip(points, *self.bounds)
+
+    def _limited(self) -> AbstractContextManager[object]:
+        # Small products on a busy machine: the threads of BLAS wait for each other longer than one works.
+        return cast(AbstractContextManager[object], threadpool_limits(limits={"blas": 1, "openmp": self.threads}))
 
     def _learn(self, rows: TrainingRows) -> None:
         raise NotImplementedError

@@ -14,116 +14,136 @@ from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_models_base import (
     Names,
     QualityModel,
-    Standing,
     TrainingRows,
     full_standing,
     out_of_fold_columns,
 )
 
 MOST_TREES: Final = 150
-_LEVELS: Final = 255
-_FROM_SINGLE: Final = np.finfo(np.float32).max
+MOST_LEVELS: Final = 255
+"""Of one column of codes: scikit-learn's trees take no more."""
+_ONE_SIDED: Final = 1.645
+_SINGLE: Final = float(np.finfo(np.float32).max)
+
+Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class BoostingColumns:
-    """From features to the matrix that trees split: numbers, codes of categories and of the agent, severity, agent level.
+    """From features to the matrix that trees split: numbers, then codes of the categories.
 
     Attributes:
         features: Which columns count.
         usual: What each agent usually uses; amounts are taken relative to it.
-        levels: Known levels of each category, the agents last; none of a column with more levels than a tree can take.
-        standing: Severities and agent levels for rows to come.
+        levels: Known levels of each category; none of one with more levels than trees can take.
     """
 
     features: FeatureList
     usual: UsualAmounts
     levels: tuple[Names, ...]
-    standing: Standing
 
     @classmethod
     def of(cls, rows: TrainingRows, features: FeatureList) -> "BoostingColumns":
-        """Learn levels, usual amounts and standing."""
-        named = [*(Names.of(rows.X[name]) for name in features.categories), rows.agents]
-        levels = tuple(each if len(each) <= _LEVELS else Names(each.values[:0]) for each in named)
-        usual = UsualAmounts.of(rows.X, rows.agent, len(rows.agents))
-        return cls(features, usual, levels, full_standing(rows))
+        """Learn levels and usual amounts."""
+        levels = tuple(few_levels(Names.of(rows.X[name])) for name in features.categories)
+        return cls(features, UsualAmounts.of(rows.X, rows.agent, len(rows.agents)), levels)
 
     @property
     def categorical(self) -> list[int]:
-        """Positions of the categories and the agent in the matrix."""
+        """Positions of the categories in the matrix."""
         first = len(self.features.numeric)
         return [first + i for i, names in enumerate(self.levels) if len(names)]
 
-    def matrix(self, X: pd.DataFrame, agent: Ints, reviewer: Ints, standing: Floats | None = None) -> npt.NDArray[np.float32]:
-        """The matrix (M, J); NaN where missing or unknown.
-
-        Args:
-            X: Features.
-            agent: Agent codes (M,).
-            reviewer: Reviewer codes (M,).
-            standing: Severity and level (M, 2) out of fold; looked up when left out.
-        """
+    def matrix(self, X: pd.DataFrame, agent: Ints) -> Matrix:
+        """The matrix (M, J) of features X and agents (M,); NaN where missing or unknown."""
         relative = self.usual.relative(X, agent)
         first = len(self.features.numeric)
-        matrix = np.full((len(X), first + len(self.levels) + 2), np.nan, dtype=np.float32)
+        matrix = np.empty((len(X), first + len(self.levels)), dtype=np.float32)
         for i, name in enumerate(self.features.numeric):
-            value = relative[name].to_numpy(dtype=np.float64, na_value=np.nan)
-            matrix[:, i] = np.where(np.isfinite(value), np.clip(value, -_FROM_SINGLE, _FROM_SINGLE), np.nan)
-        codes = [names.codes(X[name]) for name, names in zip(self.features.categories, self.levels, strict=False)]
-        for i, (code, names) in enumerate(zip([*codes, agent], self.levels, strict=True)):
-            if len(names):
-                matrix[:, first + i] = np.where(code >= 0, code, np.nan)
-        matrix[:, -2:] = self.standing.columns(agent, reviewer) if standing is None else standing
+            matrix[:, i] = single(relative[name].to_numpy(dtype=np.float64, na_value=np.nan))
+        for i, (name, names) in enumerate(zip(self.features.categories, self.levels, strict=True)):
+            matrix[:, first + i] = coded(names.codes(X[name]), names)
         return matrix
 
 
 class BoostingModel(QualityModel):
-    """Histogram gradient boosting on the features, the agent, and the reviewer's severity out of fold."""
+    """Histogram gradient boosting on the features, the agent and its level, and the reviewer's severity, both out of fold."""
 
     def _learn(self, rows: TrainingRows) -> None:
         fold = rows.folds(self.seed)
         self.columns_ = BoostingColumns.of(rows, self.features)
-        matrix = self.columns_.matrix(rows.X, rows.agent, rows.reviewer, out_of_fold_columns(rows, fold))
+        self.standing_ = full_standing(rows)
         self.mean_ = float(rows.y.mean())
-        self.trees_ = fit_trees(matrix, rows.y - self.mean_, fold, self.columns_.categorical, self.seed)
+        matrix = self._matrix(rows.X, rows.agent, out_of_fold_columns(rows, fold))
+        categorical = self.columns_.categorical
+        if len(few_levels(self.agents_)):
+            categorical.append(matrix.shape[1] - 3)
+        self.trees_ = fit_trees(matrix, rows.y - self.mean_, rows.content, fold, categorical, self.seed)
 
     def _points(self, X: pd.DataFrame, agent: Ints, reviewer: Ints) -> Floats:
-        return self.mean_ + trees_points(self.trees_, self.columns_.matrix(X, agent, reviewer))
+        matrix = self._matrix(X, agent, self.standing_.columns(agent, reviewer))
+        return self.mean_ + trees_points(self.trees_, matrix)
+
+    def _matrix(self, X: pd.DataFrame, agent: Ints, standing: Floats) -> Matrix:
+        own = coded(agent, few_levels(self.agents_))
+        return np.column_stack([self.columns_.matrix(X, agent), own, standing.astype(np.float32)])
+
+
+def single(value: Floats) -> Matrix:
+    """Finite numbers as float32, those too large for it as the largest; NaN where there is none."""
+    return np.where(np.isfinite(value), np.clip(value, -_SINGLE, _SINGLE), np.nan).astype(np.float32)
+
+
+def few_levels(names: Names) -> Names:
+    """The names, or none of them if trees cannot take so many."""
+    return names if len(names) <= MOST_LEVELS else Names(names.values[:0])
+
+
+def coded(code: Ints, names: Names) -> Matrix:
+    """Codes as a column, NaN for the unknown (-1) and where there are no names."""
+    return np.where((code >= 0) & (len(names) > 0), code, np.nan).astype(np.float32)
 
 
 def fit_trees(
-    matrix: npt.NDArray[np.float32], y: Floats, fold: Ints, categorical: list[int], seed: int
+    matrix: Matrix, y: Floats, content: Ints, fold: Ints, categorical: list[int], seed: int
 ) -> HistGradientBoostingRegressor | None:
-    """As many trees as pay on a fold they have not seen, at most 150, fitted on all rows; None if not even the first does.
+    """As many trees as pay most on folds they have not seen, at most 150, fitted on all rows.
 
-    Without that stopping rule trees fit the noise of whatever they are given, and forecast worse than no trees at all where
-    features say nothing.
+    None unless what they gain there is beyond chance: one-sided 5 % by the spread of the gain between contents. Without that
+    rule trees fit the noise of whatever they are given, and forecast worse than no trees at all where features say nothing.
 
     Args:
         matrix: Columns (M, J).
         y: What to explain (M,), around 0.
-        fold: Fold of each row (M,): fold 0 judges, the others teach.
+        content: Content of each row (M,), codes from 0.
+        fold: Fold of each row (M,).
         categorical: Positions of the codes.
         seed: Of the trees.
     """
-    judged = fold == 0
-    if judged.all() or not judged.any():
+    present = np.unique(fold)
+    if len(present) < 2:
         return None
-    trial = _trees(MOST_TREES, categorical, seed).fit(_splittable(matrix[~judged]), y[~judged])
-    loss = [float(((y[judged] - fitted) ** 2).mean()) for fitted in trial.staged_predict(matrix[judged])]
-    best = int(np.argmin(loss))
-    if loss[best] >= float((y[judged] ** 2).mean()):
+    gain, square = np.zeros(MOST_TREES), np.zeros(MOST_TREES)
+    for k in present:
+        judged = fold == k
+        trial = _trees(MOST_TREES, categorical, seed).fit(_splittable(matrix[~judged]), y[~judged])
+        own, target = content[judged], y[judged]
+        for i, fitted in enumerate(trial.staged_predict(matrix[judged])):
+            by_content = np.bincount(own, weights=fitted * (2.0 * target - fitted))
+            gain[i] += by_content.sum()
+            square[i] += by_content @ by_content
+    best = int(np.argmax(gain))
+    if gain[best] <= _ONE_SIDED * np.sqrt(square[best]):
         return None
     return _trees(best + 1, categorical, seed).fit(_splittable(matrix), y)
 
 
-def trees_points(trees: HistGradientBoostingRegressor | None, matrix: npt.NDArray[np.float32]) -> Floats:
+def trees_points(trees: HistGradientBoostingRegressor | None, matrix: Matrix) -> Floats:
     """What the trees say of each row (M,); 0 without trees."""
     return np.zeros(len(matrix)) if trees is None else np.asarray(trees.predict(matrix), dtype=np.float64)
 
 
-def _splittable(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _splittable(matrix: Matrix) -> Matrix:
     """Columns without any value as constants: scikit-learn refuses the former, and no tree ever splits either."""
     empty = np.isnan(matrix).all(axis=0)
     return np.where(empty, np.float32(0.0), matrix) if empty.any() else matrix

@@ -23,7 +23,7 @@ MOST_ROWS: Final = 10_000
 
 
 class ForestModel(QualityModel):
-    """Fifty trees on the guide's seven features and nothing else, on at most 10,000 rows drawn at random; missing stays missing."""
+    """Fifty trees on the guide's seven features and nothing else, on at most 10,000 rows; missing stays missing."""
 
     def _learn(self, rows: TrainingRows) -> None:
         self.mean_ = float(rows.y.mean())

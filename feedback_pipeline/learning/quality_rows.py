@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class QualityRows:
         """Some of the rows."""
         return QualityRows(
             self.features,
-            self.X.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows].reset_index(drop=True),
+            self.X[rows].reset_index(drop=True) if rows.dtype == bool else self.X.iloc[rows].reset_index(drop=True),
             self.y[rows],
             self.content[rows],
             self.output[rows],
@@ -65,7 +66,7 @@ def review_rows(panel: Panel, bounds: dict[str, tuple[float, float]], features: 
     score = overall_scores(panel.scores, panel.aspects, bounds)
     scored = np.flatnonzero(~np.isnan(score))
     output = panel.review_output[scored]
-    reviewer = np.append(panel.reviewers, None)[panel.review_reviewer[scored]]
+    reviewer = np.array([*panel.reviewers, None], dtype=object)[panel.review_reviewer[scored]]
     decision = panel.reviews["decision"].iloc[scored]
     approves = (decision == "approve").to_numpy(dtype=bool, na_value=False)
     return QualityRows(
@@ -93,7 +94,7 @@ def output_rows(outputs: pd.DataFrame, features: FeatureList, reviewers: Sequenc
     if reviewers is not None and len(reviewers) != len(outputs):
         raise LearningError(f"{len(outputs)} outputs and {len(reviewers)} reviewers: give one for each, or none at all")
     who = np.array(reviewers if reviewers is not None else [None] * len(outputs), dtype=object)
-    absent = {name: np.nan for name in features.numeric if name not in outputs}
+    absent: dict[str, float | None] = {name: np.nan for name in features.numeric if name not in outputs}
     absent |= {name: None for name in features.categories if name not in outputs}
     return _frame(outputs.assign(**absent), features, outputs[AGENT].to_numpy(dtype=object), who)
 
@@ -112,11 +113,16 @@ def nanoseconds(moments: pd.Series) -> npt.NDArray[np.int64]:
 def _frame(
     outputs: pd.DataFrame, features: FeatureList, agent: npt.NDArray[np.object_], reviewer: npt.NDArray[np.object_]
 ) -> pd.DataFrame:
-    columns: dict[str, object] = {name: outputs[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in features.numeric}
+    columns: dict[str, npt.NDArray[Any]] = {
+        name: outputs[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in features.numeric
+    }
     columns |= {name: _texts(outputs[name].to_numpy(dtype=object)) for name in features.categories}
-    return pd.DataFrame(columns | {AGENT: pd.Series(agent, dtype=object), REVIEWER: _texts(reviewer)})
+    columns |= {AGENT: _texts(agent), REVIEWER: _texts(reviewer)}
+    return pd.DataFrame({name: pd.Series(value, dtype=value.dtype) for name, value in columns.items()}, index=range(len(outputs)))
 
 
-def _texts(values: npt.NDArray[np.object_]) -> "pd.Series[object]":
+def _texts(values: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Texts with None where one is missing: not NaN, which is a number."""
-    return pd.Series(np.where(pd.isna(values), None, values), dtype=object)
+    texts = values.copy()
+    texts[pd.isna(texts)] = None
+    return texts

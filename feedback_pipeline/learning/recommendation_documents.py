@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from feedback_pipeline.learning import features as registry
 from feedback_pipeline.learning.curves import INVERTED_U
+from feedback_pipeline.learning.effects import Z95
 from feedback_pipeline.learning.features import OVERALL
+from feedback_pipeline.learning.pattern_sentences import noun
 from feedback_pipeline.learning.recommendation_effects import APPROVAL, POINTS, SHARE, Effect
 from feedback_pipeline.learning.recommendation_supports import BETTER_HALF
 from feedback_pipeline.learning.sentences import SCOPE_ONE, SCOPE_THESE
@@ -30,7 +32,7 @@ MORE, LESS, PREFER, AVOID, ASK = "more", "less", "prefer", "avoid", "ask"
 
 # What an agent does on purpose has an action of its own; anything else is a range to aim for.
 _OWN_ACTION: Final = {"reasoning_length": EXTEND_REASONING, "alternatives_count": CONSIDER_ALTERNATIVES}
-_IN_STEPS: Final = ("alternatives_count", "decision_count", "heading_count", "link_count", "sentence_count", "word_count")
+_IN_STEPS: Final = ("decision_count", "heading_count", "link_count", "sentence_count", "word_count")
 _TASTES: Final = {SCOPE_THESE: "; may be the taste of these reviewers", SCOPE_ONE: "; may be this person's taste"}
 _WHERE: Final = {"reasoning_terms": "reasoning", "issue_terms": "issues"}
 
@@ -68,11 +70,10 @@ def of_correlation(support: Support, finding: Support, spread: Support) -> Docum
     else:
         bounds = _side(feature, float(found["p50"]), rising=rising)
     scale = BETTER_HALF * float(spread["sd"]) * (1.0 if rising else -1.0)
-    value, mean = scale * float(finding["r_shrunk"]), float(spread["mean"])
-    low_end, high_end = sorted(scale * float(finding[name]) for name in ("ci_low", "ci_high"))
-    # The interval is that of the correlation before shrinkage; it holds what shrinkage leaves.
-    ends = [min(low_end, value), high_end]
-    effect = Effect(support["aspect"], POINTS, value, ends, before=mean, after=mean + value)
+    # The correlation before shrinkage: an interval around a shrunken one would not cover. What is worth more is decided shrunken.
+    value, mean = scale * float(finding["r"]), float(spread["mean"])
+    ends = [scale * float(finding[name]) for name in ("ci_low", "ci_high")]
+    effect = Effect.between(support["aspect"], POINTS, value, ends, before=mean, after=mean + value)
     said = f"against the average output, {int(support['n_contents']):,} outputs{_TASTES.get(finding['scope'], '')}"
     target = {"min": bounds[0], "max": bounds[1], "best": found["best"]}
     return _numeric(support, target, effect, _range_action(support, *bounds), said)
@@ -95,7 +96,7 @@ def of_term(support: Support, pattern: Support) -> Document:
     scale = float(shown["points"]) / float(pattern["effect"])
     ends = [-scale * float(pattern[name]) for name in ("ci_low", "ci_high")]
     n, n_with = int(signals["n_documents"]), int(signals["n_with"])
-    outcome, unit = (support["aspect"] or OVERALL, POINTS) if signals["outcome"] == "score" else (APPROVAL, SHARE)
+    outcome, unit = (signals["scored_aspect"], POINTS) if signals["outcome"] == "score" else (APPROVAL, SHARE)
     effect = Effect.between(outcome, unit, -float(shown["points"]), ends, n_bad=n_with, n_good=n - n_with)
     term, where = support["term"], _WHERE[support["pattern_type"]]
     named = f'"{term}" in the reasoning' if where == "reasoning" else f'what reviewers call "{term}"'
@@ -120,14 +121,14 @@ def of_category(support: Support, segment: Support, mean: float) -> Document:
 
 def of_contradiction(row: Support, label: str) -> Document:
     """Ask a reviewer who wants the opposite of what is recommended."""
-    slope, half, n = float(row["slope"]), 1.96 * float(row["se"]), int(row["n"])
+    slope, half, n = float(row["slope"]), Z95 * float(row["se"]), int(row["n"])
     opposite = LESS if row["direction"] > 0 else MORE
-    effect = Effect(OVERALL, row["unit"], abs(slope), [abs(slope) - half, abs(slope) + half], n_good=n)
     wants = f"{slope:+.2f} {row['unit']} [{slope - half:.2f}, {slope + half:.2f}], {n:,} reviews"
     share = f"gives {100 * float(row['share']):.0f} % of the reviews"
-    text = f"ask {label} about {_plain(row['feature'])} first: {label} {share} and wants the opposite, {wants}"
+    text = f"ask {label} about {noun(row['feature'])} first: {label} {share} and wants the opposite, {wants}"
     action = {"kind": ASK_REVIEWER_STANDARD, "reviewer_id": row["reviewer_id"], "feature": row["feature"], "wants": opposite}
-    return _document(ASK, {"reviewer": label, "wants": opposite}, effect, text, action)
+    # Asking promises nothing: what the reviewer wants stands in the text.
+    return _document(ASK, {"reviewer": label, "wants": opposite}, Effect(OVERALL, POINTS, math.nan, [math.nan] * 2), text, action)
 
 
 def _range_action(support: Support, low: float | None, high: float | None) -> Document:
@@ -136,11 +137,11 @@ def _range_action(support: Support, low: float | None, high: float | None) -> Do
 
 
 def _numeric(support: Support, target: Document, effect: Effect, action: Document, said: str) -> Document:
-    """A recommendation about a number: "keep word count at 420 or more: ..."."""
+    """A recommendation about a number: "keep length of texts at 420 words or more: ..."."""
     feature, rising = support["feature"], support["direction"] > 0
     bounds = _bounds(feature, target["min"], target["max"])
     joint = ", " if effect.n_bad is not None else " "
-    text = f"keep {_plain(feature)} {bounds}{_at(support)}: {effect.words()}{joint}{said}"
+    text = f"keep {noun(feature)} {bounds}{_at(support)}: {effect.words()}{joint}{said}"
     action = action | {"decision_point": support["decision_point"]}
     return _document(MORE if rising else LESS, target, effect, text, action)
 
@@ -154,14 +155,9 @@ def _at(support: Support) -> str:
     return f" at {support['decision_point']}" if support["decision_point"] is not None else ""
 
 
-def _plain(feature: str) -> str:
-    """The name of a feature in words."""
-    return feature.removesuffix("_ms").replace("_", " ")
-
-
 def _bounds(feature: str, low: float | None, high: float | None) -> str:
     unit = registry.unit(feature)
-    after = f" {unit}" if unit and unit != "share" and unit.rstrip("s") not in _plain(feature) else ""
+    after = f" {unit}" if unit and unit != "share" and unit not in noun(feature) else ""
     if low is not None and high is not None:
         return f"between {_short(low)} and {_short(high)}{after}"
     if low is not None:

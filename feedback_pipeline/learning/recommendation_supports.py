@@ -62,7 +62,7 @@ class Learned:
         return JointFamily.of([*self._tests(), self.term_tests])
 
     def actionable_family(self) -> JointFamily:
-        """The candidates that could become a recommendation: all but the words of comments.
+        """The candidates without the words of comments, which cannot become a recommendation.
 
         What is certain in a family lowers the bar for the rest of it, and a hundred certain words of reviewers must not carry a
         doubtful threshold; so a recommendation has to pass both.
@@ -71,7 +71,10 @@ class Learned:
         return JointFamily.of([*self._tests(), words])
 
     def _tests(self) -> list[pd.DataFrame]:
-        return [self.findings, self.patterns[~self.patterns["pattern_type"].isin(kinds.TERM_TYPES)], self.segment_tests]
+        kind = self.patterns["pattern_type"]
+        # A curve repeats its contrast: one test, not two.
+        curves = (kind == kinds.QUALITY_THRESHOLD) & (self.patterns["unit"] != "approval")
+        return [self.findings, self.patterns[~kind.isin(kinds.TERM_TYPES) & ~curves], self.segment_tests]
 
 
 def supports(learned: Learned) -> pd.DataFrame:
@@ -107,12 +110,16 @@ def _correlations(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _breadth(tested: pd.DataFrame, own: pd.DataFrame, direction: Floats) -> Floats:
-    """Root mean square over the scored aspects of the shrunken correlations that have this direction; others count 0."""
+    """Root mean square over the scored aspects of the shrunken correlations; those of the other direction are taken off.
+
+    sqrt(max(mean of r^2 with this direction - mean of r^2 against it, 0)): advice that helps one aspect as much as it harms
+    another is worth nothing.
+    """
     key = ["agent_name", "feature"]
     r = tested["r_shrunk"].to_numpy(dtype=np.float64)
-    squares = tested[key].assign(up=np.where(r > 0, r * r, 0.0), down=np.where(r < 0, r * r, 0.0))
-    mean = own[key].merge(squares.groupby(key, as_index=False).mean(), on=key, how="left")
-    breadth: Floats = np.sqrt(np.where(direction > 0, mean["up"], mean["down"]))
+    net = tested[key].assign(net=np.sign(r) * r * r).groupby(key, as_index=False)["net"].mean()
+    mean = own[key].merge(net, on=key, how="left")["net"].to_numpy(dtype=np.float64)
+    breadth: Floats = np.sqrt(np.maximum(direction * mean, 0.0))
     return breadth
 
 

@@ -17,6 +17,7 @@ from feedback_pipeline.learning import recommendation_documents as documents
 from feedback_pipeline.learning.agents import INSUFFICIENT, SUCCESS
 from feedback_pipeline.learning.joint_family import JointFamily
 from feedback_pipeline.learning.pattern_frame import QUALITY_THRESHOLD
+from feedback_pipeline.learning.pattern_sentences import noun
 from feedback_pipeline.learning.recommendation_supports import (
     CATEGORY,
     CONTRAST,
@@ -79,7 +80,7 @@ class _Builder:
         cuts = learned.patterns[
             (learned.patterns["pattern_type"] == QUALITY_THRESHOLD) & (learned.patterns["unit"] == "approval")
         ]
-        lifts = cuts[["agent_name", "feature", "effect", "ci_low", "ci_high"]].assign(
+        lifts = cuts[["agent_name", "feature", "direction", "effect", "ci_low", "ci_high"]].assign(
             decision_point=cuts["decision_point"].astype(object).where(cuts["decision_point"].notna(), None)
         )
         single = learned.segments[learned.segments["family"].isin(FAMILIES)]
@@ -125,12 +126,21 @@ class _Builder:
         if lead["source"] == CORRELATION:
             return documents.of_correlation(lead, self._findings[lead["row"]], self._spreads[lead["agent_name"], lead["aspect"]])
         lift = self._lifts.get((lead["agent_name"], lead["feature"], lead["decision_point"]))
-        return None if lift is None else documents.of_contrast(lead, self._patterns[lead["row"]], lift)
+        # A cut the other way round: the feature rises and falls, and there is no side to advise.
+        return (
+            None
+            if lift is None or lift["direction"] != lead["direction"]
+            else documents.of_contrast(lead, self._patterns[lead["row"]], lift)
+        )
 
     def _terms(self, own: list[Record]) -> Iterator[Record]:
         # Words of one phrase stand in the same texts: one of them says it.
+        words: dict[tuple[Any, ...], list[Record]] = {}
+        for row in own:
+            if row["source"] == TERM:
+                words.setdefault((row["pattern_type"], row["aspect"], row["term"]), []).append(row)
         phrases: dict[tuple[Any, ...], list[Record]] = {}
-        for same in _by(own, "term", (TERM,)).values():
+        for same in words.values():
             phrases.setdefault((same[0]["pattern_type"], same[0]["p_value"], same[0]["gain"]), same)
         for same in list(phrases.values())[:_MOST_TERMS]:
             yield self._record(same[0], documents.of_term(same[0], self._patterns[same[0]["row"]]), same, [])
@@ -145,8 +155,10 @@ class _Builder:
             yield self._record(lead, documents.of_category(lead, segment, mean), [], [])
 
     def _record(self, lead: Record, made: documents.Document, same: list[Record], conflicts: list[str]) -> Record:
-        subject = lead["term"] if lead["source"] == TERM else lead["feature"]
-        parts = [made["kind"], subject, lead["term"] if lead["source"] == CATEGORY else made["direction"]]
+        if lead["source"] == TERM:
+            parts = [made["kind"], lead["term"], made["target"]["in"], *([f"aspect={lead['aspect']}"] if lead["aspect"] else [])]
+        else:
+            parts = [made["kind"], lead["feature"], lead["term"] if lead["source"] == CATEGORY else made["direction"]]
         parts += [f"decision_point={lead['decision_point']}"] if lead["decision_point"] is not None else []
         return made | {
             "agent_name": lead["agent_name"],
@@ -172,7 +184,7 @@ class _Builder:
                 leader["pattern_keys"] = leader["pattern_keys"] + record["pattern_keys"]
                 continue
             if leader is not None and rho * leader["sign"] * record["sign"] < 0:
-                both = f"{record['feature']} and {leader['feature']}".replace("_", " ")
+                both = f"{noun(record['feature'])} and {noun(leader['feature'])}"
                 said = f"pulls against rank {kept.index(leader) + 1}: {both} go together (rank correlation {rho:+.2f})"
                 record["conflicts"] = [*record["conflicts"], said]
             kept.append(record)
@@ -203,10 +215,10 @@ def _priority(row: Record) -> tuple[bool, bool, bool, float]:
 
 
 def _objection(row: Record, feature: str) -> str:
-    way = "more" if row["direction"] > 0 else "less"
+    way = "higher" if row["direction"] > 0 else "lower"
     what = f"higher {row['aspect']}" if row["source"] == CORRELATION else "approval"
     point = f" at {row['decision_point']}" if row["decision_point"] is not None else ""
-    return f"{what} goes with {way} {feature.replace('_', ' ')}{point} (weaker)"
+    return f"{what} goes with {way} {noun(feature)}{point}"
 
 
 def _asks(learned: Learned, listed: list[list[Record]]) -> dict[str, list[Record]]:

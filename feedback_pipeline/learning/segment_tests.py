@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import special
 
 from feedback_pipeline.learning.correlations import MAX_R, correlate
+from feedback_pipeline.learning.leniency import approvals, review_leniency
 from feedback_pipeline.learning.panel import Floats, Ints, Panel, overall_scores
 from feedback_pipeline.learning.pooling import confidence
 from feedback_pipeline.learning.strategy import FAMILIES, MIN_OUTPUTS, segment_levels
@@ -68,12 +69,17 @@ def segment_tests(panel: Panel, bounds: dict[str, tuple[float, float]], seed: in
 
 
 def _outcomes(panel: Panel, bounds: dict[str, tuple[float, float]]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """What each review says (M, 1): the mean of its scores or, for agents that are not scored, whether it approves."""
+    """What each review says (M, 1), and whether that is a score, agent by agent (G,).
+
+    The mean of its scores; or, where most reviews of the agent give none, whether it approves less its reviewer's leniency.
+    """
     overall = overall_scores(panel.scores, panel.aspects, bounds)
-    scored = np.bincount(panel.review_agent[~np.isnan(overall)], minlength=len(panel.agents)) >= MIN_OUTPUTS
-    decision = panel.reviews["decision"]
-    approves = np.where(decision.isna(), np.nan, (decision == "approve").to_numpy(dtype=np.float64, na_value=np.nan))
-    return np.where(scored[panel.review_agent], overall, approves)[:, None], scored
+    decided = approvals(panel) - review_leniency(panel)
+    n_scores, n_decisions = (
+        np.bincount(panel.review_agent[~np.isnan(values)], minlength=len(panel.agents)) for values in (overall, decided)
+    )
+    scored = (n_scores >= 2 * MIN_OUTPUTS) & (2 * n_scores >= n_decisions)
+    return np.where(scored[panel.review_agent], overall, decided)[:, None], scored
 
 
 def _counts(member: Floats, agent: Ints, n_agents: int) -> tuple[Floats, Floats]:

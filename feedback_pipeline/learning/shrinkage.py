@@ -58,14 +58,17 @@ def shrunken_rates(cell: Ints, group: Ints, outcome: Floats, fit: Fit) -> Cells:
         fit: Fitted rates, within (0, 1).
     """
     n, raw, m = _cell_means(cell, len(group), outcome, fit.value)
-    m = np.clip(m, _LEAST_RATE, 1.0 - _LEAST_RATE)
+    # Half an approval and half a refusal more: where all outputs are alike the next one may not be.
+    rows = fit.rows[group]
+    m = (m * rows + 0.5) / (rows + 1.0)
     variance = m * (1.0 - m)
     spread = _spread(n, raw, m, variance, group, fit)[group]
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(spread > 0, variance / spread - 1.0, np.inf)
     # No spread to be seen does not mean none: all rows of the group are the most a prior may weigh.
-    precision = np.clip(precision, 1.0, np.maximum(fit.rows[group], 1.0))
-    mean = (m * precision + n * np.nan_to_num(raw)) / (precision + n)
+    precision = np.clip(precision, 1.0, np.maximum(rows, 1.0))
+    # Outcomes from which the reviewers' leniency is taken may average beyond 0 or 1.
+    mean = (m * precision + n * np.clip(np.nan_to_num(raw), 0.0, 1.0)) / (precision + n)
     of_fit = (precision / (precision + n)) ** 2 * variance * (fit.parameters / np.maximum(fit.rows, 1.0))[group]
     total = mean * (1.0 - mean) / (mean * (1.0 - mean) / (precision + n + 1.0) + of_fit) - 1.0
     a, b = mean * np.maximum(total, 0.5), (1.0 - mean) * np.maximum(total, 0.5)

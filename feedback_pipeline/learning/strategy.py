@@ -15,6 +15,7 @@ import pandas as pd
 
 from feedback_pipeline.learning.allocation import allocate
 from feedback_pipeline.learning.features import CATEGORIES
+from feedback_pipeline.learning.leniency import output_leniency
 from feedback_pipeline.learning.panel import Floats, Ints, Panel, output_means, output_outcomes, overall_scores
 from feedback_pipeline.learning.shrinkage import Cells, Fit, additive_fit, shrunken_means, shrunken_rates
 
@@ -24,6 +25,7 @@ FAMILIES: Final = (*CATEGORIES, LENGTH_BAND)
 MIN_OUTPUTS: Final = 20
 MOST_LEVELS: Final = 12
 LENGTH: Final = "word_count"
+_FAIR: Final = "fair"  # share approved with the reviewers' leniency taken out, within this module
 
 
 def content_strategy(
@@ -38,7 +40,8 @@ def content_strategy(
 
     Returns:
         segments: One row per agent and segment: agent_name, family ("tone", "tone x channel"), segment ("warm", "warm x blog"),
-            n (outputs with a decision), approval_raw, approval, approval_low, approval_high, n_scored, score_raw, score,
+            n (outputs with a decision), approval_raw, approval, approval_low, approval_high (with the reviewers' leniency taken
+            out and shrunken, but for the raw share), n_scored, score_raw, score,
             score_low, score_high (90 % intervals).
         allocation: One row per agent, family of one category and level: agent_name, family, segment, n, outputs of the next
             batch, propensity.
@@ -51,16 +54,24 @@ def content_strategy(
     agent, n_agents = panel.output_agent, len(panel.agents)
     enough = np.bincount(agent[~np.isnan(approved)], minlength=n_agents) >= MIN_OUTPUTS
     scored = np.bincount(agent[~np.isnan(score)], minlength=n_agents) >= MIN_OUTPUTS
-    rates = _Outcome.of(levels, agent, n_agents, np.where(enough[agent], approved, np.nan), logistic=True)
+    # As if every output had been judged by reviewers who approve as readily as the agent's do on average.
+    lenient = output_leniency(panel)
+    usual = pd.Series(lenient).groupby(agent).transform("mean").to_numpy(dtype=np.float64)
+    fair = np.where(enough[agent], approved - (lenient - usual), np.nan)
+    rates = _Outcome.of(levels, agent, n_agents, fair, logistic=True)
     means = _Outcome.of(levels, agent, n_agents, np.where(scored[agent], score, np.nan), logistic=False)
     parts, next_parts = [], []
     for size in (1, 2):
         for dims in itertools.combinations(range(len(FAMILIES)), size):
-            segments = _segments(panel, levels, names, dims, rates, means)
+            segments = _segments(panel, levels, names, dims, approved, rates, means)
             parts.append(segments)
             if size == 1:
                 next_parts.append(_allocation(segments, seed))
-    segments = pd.concat(parts, ignore_index=True).sort_values(["agent_name", "family", "segment"], ignore_index=True)
+    segments = (
+        pd.concat(parts, ignore_index=True)
+        .drop(columns=_FAIR)
+        .sort_values(["agent_name", "family", "segment"], ignore_index=True)
+    )
     allocation = pd.concat(next_parts, ignore_index=True).sort_values(["agent_name", "family", "segment"], ignore_index=True)
     return segments, allocation, _states(panel, segments, enough | scored)
 
@@ -132,7 +143,13 @@ def _bands(panel: Panel) -> npt.NDArray[np.object_]:
 
 
 def _segments(
-    panel: Panel, levels: Ints, names: list[npt.NDArray[np.object_]], dims: Sequence[int], rates: _Outcome, means: _Outcome
+    panel: Panel,
+    levels: Ints,
+    names: list[npt.NDArray[np.object_]],
+    dims: Sequence[int],
+    approved: Floats,
+    rates: _Outcome,
+    means: _Outcome,
 ) -> pd.DataFrame:
     known = (levels[:, list(dims)] >= 0).all(axis=1)
     key = panel.output_agent.astype(np.intp)
@@ -149,14 +166,31 @@ def _segments(
         {
             "agent_name": panel.agents[owner],
             "family": " x ".join(FAMILIES[d] for d in dims),
-            "segment": [" x ".join(label) for label in zip(*labels, strict=True)],
+            "segment": [_joined(label) for label in zip(*labels, strict=True)],
             "n": approval.n.astype(np.intp),
             **{f"approval{suffix}": values for suffix, values in _columns(approval).items()},
+            "approval_raw": _raw_shares(place[rates.rows], approved[rates.rows], len(found)),
+            _FAIR: np.clip(_columns(approval)["_raw"], 0.0, 1.0),
             "n_scored": score.n.astype(np.intp),
             **{f"score{suffix}": values for suffix, values in _columns(score).items()},
         }
     )
     return frame[(frame["n"] > 0) | (frame["n_scored"] > 0)]
+
+
+def _joined(labels: Sequence[str]) -> str:
+    """Levels of a segment as one name; a level that holds the sign between them is told apart by another sign."""
+    if len(labels) == 1:
+        return labels[0]
+    return " x ".join(label.replace("×", "××").replace(" x ", " × ") for label in labels)
+
+
+def _raw_shares(place: Ints, approved: Floats, n_cells: int) -> Floats:
+    known = place >= 0
+    n = np.bincount(place[known], minlength=n_cells)
+    won = np.bincount(place[known], approved[known], n_cells)
+    shares: Floats = np.divide(won, n, out=np.full(n_cells, np.nan), where=n > 0)
+    return shares
 
 
 def _columns(cells: Cells) -> dict[str, Floats]:
@@ -169,7 +203,7 @@ def _allocation(segments: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The next batch of every agent over the levels of one family; `segments` are in the order of the agents."""
     arms = segments.loc[segments["n"] > 0, ["agent_name", "family", "segment", "n"]].reset_index(drop=True)
     n = arms["n"].to_numpy(dtype=np.float64)
-    approved = segments.loc[segments["n"] > 0, "approval_raw"].to_numpy(dtype=np.float64) * n
+    approved = segments.loc[segments["n"] > 0, _FAIR].to_numpy(dtype=np.float64) * n
     agent, names = pd.factorize(arms["agent_name"])
     starts = np.searchsorted(agent, np.arange(len(names) + 1))
     outputs, propensity = np.zeros(len(n), dtype=np.intp), np.full(len(n), np.nan)

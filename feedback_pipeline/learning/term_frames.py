@@ -6,8 +6,8 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
+from feedback_pipeline.learning.effects import Z95
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.pattern_frame import DOCUMENTS, ISSUE_TERMS, REASONING_TERMS, documents, pattern_frame
 from feedback_pipeline.learning.term_lists import SCORE, Arrangement, Judged, Names
@@ -17,11 +17,12 @@ from feedback_pipeline.learning.terms import MAX_Q
 MOST_PUBLISHED: Final = 10
 ALGORITHM: Final = "score_test_length_stratified"
 NOT_STRONGEST: Final = f"not among the {MOST_PUBLISHED} strongest of its list"
+MIN_CONFIDENCE: Final = 0.5
+UNSURE: Final = f"confidence below {MIN_CONFIDENCE:.2f}"
 HOLDS_ZERO: Final = "its interval holds 0"
 REPEATED: Final = "said of all stages and decision points"
 _TOLD: Final = (*DOCUMENTS, "sentence")
 _REPORTED_Q = 0.5
-_Z95: Final = float(special.ndtri(0.975))
 Flags = npt.NDArray[np.bool_]
 
 
@@ -78,13 +79,13 @@ class TermColumn:
         Args:
             sure: Confidence of every tested term (E,).
         """
-        published = self._published()
+        published = self._published(sure)
         rows = np.flatnonzero(published | (self.judged.tested.q_value[:, self.k] <= _REPORTED_Q))
         details = self._details(rows)
         columns = self._numbers(rows) | self._names(rows, details)
         q, shown = columns["q_value"], published[rows]
-        unsure = columns["ci_low"] * columns["ci_high"] <= 0
-        reason = np.select([~(q <= MAX_Q), unsure], [f"q above {MAX_Q:.2f}", HOLDS_ZERO], NOT_STRONGEST).astype(object)
+        weak = [~(q <= MAX_Q), columns["ci_low"] * columns["ci_high"] <= 0, ~(sure[rows] >= MIN_CONFIDENCE)]
+        reason = np.select(weak, [f"q above {MAX_Q:.2f}", HOLDS_ZERO, UNSURE], NOT_STRONGEST).astype(object)
         reason[shown] = None
         columns |= {"confidence": sure[rows], "published": shown, "reason": reason, "algorithm": ALGORITHM}
         return _with_documents(pattern_frame(columns, len(rows)), details)
@@ -98,8 +99,8 @@ class TermColumn:
             "direction": np.sign(effect),
             "effect": effect,
             "se": se,
-            "ci_low": effect - _Z95 * se,
-            "ci_high": effect + _Z95 * se,
+            "ci_low": effect - Z95 * se,
+            "ci_high": effect + Z95 * se,
             "p_value": self.p_value[rows],
             "q_value": tested.q_value[rows, self.k],
             # All documents would have a good term, none a bad one.
@@ -139,7 +140,7 @@ class TermColumn:
         scored = np.array([aspect for _, aspect, _ in choices], dtype=object)[chosen]
         judged = np.where(pd.isna(scored), group, scored)
         judged[kinds != SCORE] = None
-        points, half = tested.points[rows, self.k], _Z95 * tested.points_se[rows, self.k]
+        points, half = tested.points[rows, self.k], Z95 * tested.points_se[rows, self.k]
         return pd.DataFrame(
             {
                 "points": points,
@@ -152,11 +153,11 @@ class TermColumn:
             }
         )
 
-    def _published(self) -> Flags:
-        """The strongest terms of each list and sign with q <= .10 and an interval on one side of 0 (E,)."""
+    def _published(self, sure: Floats) -> Flags:
+        """The strongest terms of each list and sign with q <= .10, an interval on one side of 0 and a confidence of .5 (E,)."""
         tested = self.judged.tested
-        one_sided = np.abs(self.effect) > _Z95 * self.se
-        found = np.flatnonzero((tested.q_value[:, self.k] <= MAX_Q) & one_sided)
+        one_sided = np.abs(self.effect) > Z95 * self.se
+        found = np.flatnonzero((tested.q_value[:, self.k] <= MAX_Q) & one_sided & (sure >= MIN_CONFIDENCE))
         shrunk = tested.shrunk[found, self.k]
         side = 2 * tested.owner[found] + (shrunk > 0)
         order = np.lexsort((tested.term[found], -np.abs(shrunk), side))
@@ -171,9 +172,9 @@ def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame without words of one stage or decision point that are published for all of them with the same sign."""
     key = ["agent_name", "pattern_type", "aspect", "term", "direction"]
     keys = pd.MultiIndex.from_frame(frame[key].astype(object).where(frame[key].notna(), ""))
-    special = frame["stage"].notna() | frame["decision_point"].notna()
-    said = frame["published"] & ~special
-    repeated = (frame["published"] & special).to_numpy() & keys.isin(keys[said])
+    narrow = frame["stage"].notna() | frame["decision_point"].notna()
+    said = frame["published"] & ~narrow
+    repeated = (frame["published"] & narrow).to_numpy() & keys.isin(keys[said])
     silent = {name: frame[name].astype(object).where(~repeated, None) for name in _TOLD}
     reason = frame["reason"].astype(object).where(~repeated, REPEATED)
     return frame.assign(published=frame["published"] & ~repeated, reason=reason, **silent)
@@ -199,6 +200,6 @@ def _with_documents(frame: pd.DataFrame, details: pd.DataFrame) -> pd.DataFrame:
 
 def _told(row: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     characteristics = {"points": own["points"], "share": own["n_with"] / own["n_documents"]}
-    signals = {name: own[name] for name in ("n_documents", "n_with", "outcome")}
+    signals = {name: own[name] for name in ("n_documents", "n_with", "outcome")} | {"scored_aspect": own["judged"]}
     told: dict[str, Any] = documents(row, inputs={}, characteristics=characteristics, signals=signals)
     return told | {"sentence": term_sentence(row | own)}

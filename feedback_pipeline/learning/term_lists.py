@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from feedback_pipeline.learning.features import OVERALL
+from feedback_pipeline.learning.leniency import approvals, output_leniency, review_leniency
 from feedback_pipeline.learning.panel import Floats, Ints, Panel, output_means, output_outcomes, overall_scores
 from feedback_pipeline.learning.pattern_frame import COMMENT_TERMS, ISSUE_TERMS, REASONING_TERMS
 from feedback_pipeline.learning.terms import (
@@ -188,13 +189,12 @@ def term_families(panel: Panel, texts: TermTexts, bounds: dict[str, tuple[float,
     """
     overall = overall_scores(panel.scores, panel.aspects, bounds)
     scores = output_means(overall[:, None], panel.review_output, len(panel.outputs))[:, 0]
-    outcomes = output_outcomes(panel)
+    outcomes = output_outcomes(panel) - output_leniency(panel)
     for documents in (texts.reasoning, texts.points):
         row = documents.row
         judged = [Outcome(OVERALL, [(SCORE, OVERALL, scores[row]), (APPROVAL, None, outcomes[row])])]
         yield _of_outputs(panel, documents, judged)
-    decision = panel.reviews["decision"]
-    approved = np.where(decision.notna(), (decision == "approve").to_numpy(dtype=np.float64, na_value=0.0), np.nan)
+    approved = approvals(panel) - review_leniency(panel)
     row = texts.comments.row
     judged = [Outcome(aspect, [(SCORE, aspect, panel.scores[row, k])]) for k, aspect in enumerate(panel.aspects)]
     judged.append(Outcome(OVERALL, [(SCORE, OVERALL, overall[row]), (APPROVAL, None, approved[row])]))

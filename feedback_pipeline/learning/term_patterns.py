@@ -29,8 +29,9 @@ def find_terms(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Find the words that go with good or bad judgements, for every agent and, under `*`, over all agents.
 
-    A word is published with q <= .10 in its list and an interval on one side of 0, at most the 10 strongest good and the 10
-    strongest bad ones by shrunken effect; of one stage or decision point only where it is not said of all of them.
+    A word is published with q <= .10 in its list, an interval on one side of 0 and a confidence of .5 (a list may be short), at
+    most the 10 strongest good and the 10 strongest bad ones by shrunken effect; of one stage or decision point only where it is
+    not said of all of them.
 
     Args:
         panel: Panel whose scores are severity-adjusted.

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from feedback_pipeline.learning.effects import Z95
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.threshold_scan import BINS, Binned, scan
 
 FOLDS: Final = 10
-_Z95: Final = float(special.ndtri(0.975))
 _MAX_CELLS = 2_000_000
 _CLEAR = 5.0  # standard errors
 
@@ -84,7 +84,7 @@ class _Counted:
         return np.where(rising, above, below).sum(axis=1), np.where(rising, below, above).sum(axis=1)
 
 
-def stratified_lift(good: Ints, bad: Ints, z: float = _Z95) -> dict[str, Floats]:
+def stratified_lift(good: Ints, bad: Ints, z: float = Z95) -> dict[str, Floats]:
     """Approval on the good side less the bad side, standardised for strata.
 
     Shares are weighted over strata by n1 n0 / (n1 + n0); the interval is Newcombe's (1998, method 10) with the effective sizes of

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from feedback_pipeline.learning.agents import agent_states, review_sample
-from feedback_pipeline.learning.features import numeric_columns
+from feedback_pipeline.learning.agents import agent_states, correlation_part, review_sample
+from feedback_pipeline.learning.features import FLEET, numeric_columns
 from feedback_pipeline.learning.findings import find_what_can_be_found
 from feedback_pipeline.learning.subject import Subject, score_spreads
 from feedback_pipeline.learning_pass.inputs import QUALITY_CORRELATIONS, adjusted_panel, documents_as_text
@@ -40,6 +41,8 @@ def learn_correlations(store: FeatureStore, settings: Settings, *, only: Sequenc
     features = tuple(only or numeric_columns(panel.outputs.columns))
     subject = Subject.of(panel, panel.scores, features, settings.score_bounds, settings.seed)
     findings, broken = find_what_can_be_found(subject)
+    fleet = findings[findings["agent_name"] == FLEET]
+    n_scored = int(np.isfinite(subject.design.scores).any(axis=1).sum())
     agents = agent_states(panel, findings, facts["severity_parts"], broken)
     evidence = review_sample(panel, settings.seed)
     outcome = {
@@ -49,6 +52,7 @@ def learn_correlations(store: FeatureStore, settings: Settings, *, only: Sequenc
         "n_contents": len(panel.outputs),
         "features": list(subject.features),
         "aspects": list(panel.aspects),
+        "fleet": correlation_part(len(panel.outputs), n_scored, int(fleet["published"].sum())),
     }
     findings_text = documents_as_text(findings, ("feature_range", "feedback_impact"))
     frames = {

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.recommendation_supports import Learned
 from feedback_pipeline.learning.recommendations import recommend
 from feedback_pipeline.learning.reviewer_results import REVIEWER_FRAMES
@@ -78,6 +79,7 @@ def publish(
         recommendations=recommendations,
         segments=strategy["segments"],
         allocation=strategy["allocation"],
+        fleet_parts={"correlations": outcome["fleet"]} | parts.get(FLEET, {}),
     )
     counts = publish_run(database, publication)
     store.drop_consumed(facts["consumed_tokens"])

@@ -159,7 +159,7 @@ REPORT: Final = table_schema(
     [
         ("rank", "int", "place of the recommendation; 1 = most to gain"),
         ("text", "string", "the advice, with what it brings"),
-        ("expected effect", "string", "with its 95 % interval"),
+        ("expected effect", "string", "with its interval: 95 %, of a category 90 %"),
         ("confidence", "float", "1 - local false sign rate"),
         ("q_value", "float", "false discovery rate over all patterns of the agent, of all kinds"),
         ("evidence", "string", "outputs, reviewers and window it rests on"),

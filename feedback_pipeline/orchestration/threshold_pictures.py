@@ -137,7 +137,7 @@ def _feature_axis(axes: "Axes", x: "Floats", cut: float | None) -> None:
 
 def _caption(row: "dict[str, Any]", cut: float | None) -> str:
     if cut is None:
-        return "rises steadily, no cut" if row["direction"] >= 0 else "falls steadily, no cut"
+        return "rises, no clear cut" if row["direction"] >= 0 else "falls, no clear cut"
     interval = f" [{short_number(row['cut_low'])}, {short_number(row['cut_high'])}]" if row["cut_low"] == row["cut_low"] else ""
     side = "from {} on" if row["direction"] >= 0 else "below {}"
     lift = f"{100 * row['effect']:+.0f} points [{100 * row['ci_low']:.0f}, {100 * row['ci_high']:.0f}]"

@@ -216,15 +216,31 @@ def _feature_table(outputs: Outputs, output: Ints, content_id: pa.ChunkedArray) 
     return table.add_column(2, "content_id", encoded.dictionary.take(pa.array(by_rank[smallest]))), distinct
 
 
-def _with_custom(table: pa.Table, custom: NamedNumbers, rows: Ints, day: date, refusals: Refusals) -> pa.Table:
-    """Append the custom features of a day's outputs; an agent that has too many is refused the rarest."""
+def with_custom(table: pa.Table, custom: NamedNumbers, rows: Ints) -> tuple[pa.Table, dict[str, list[str]]]:
+    """Append the custom features of some outputs.
+
+    Args:
+        table: The outputs; agent_name is looked at.
+        custom: Features of all outputs.
+        rows: Which of all outputs those of the table are, ascending.
+
+    Returns:
+        The table, and by agent the names of its rarest features where it has too many: those have no column.
+    """
     agents = pc.dictionary_encode(table["agent_name"].combine_chunks())
     spread = custom_columns(custom, rows, agents.indices.to_numpy().astype(np.int64))
-    if spread.cut:
-        found = [f"{agents.dictionary[code]} on {day.isoformat()}" for code in spread.cut]
-        names = [", ".join(cut)[:DETAIL_LIMIT] for cut in spread.cut.values()]
+    cut = {str(agents.dictionary[code]): names for code, names in spread.cut.items()}
+    return pa.table({name: table[name] for name in table.column_names} | spread.columns), cut
+
+
+def _with_custom(table: pa.Table, custom: NamedNumbers, rows: Ints, day: date, refusals: Refusals) -> pa.Table:
+    """Append the custom features of a day's outputs; an agent that has too many is refused the rarest."""
+    whole, cut = with_custom(table, custom, rows)
+    if cut:
+        found = [f"{agent} on {day.isoformat()}" for agent in cut]
+        names = [", ".join(each)[:DETAIL_LIMIT] for each in cut.values()]
         refusals.add("agent_performance", pa.array(found), Reason.TOO_MANY_FEATURES, pa.array(names))
-    return pa.table({name: table[name] for name in table.column_names} | spread.columns)
+    return whole
 
 
 def _days(moments: pa.ChunkedArray) -> Ints:

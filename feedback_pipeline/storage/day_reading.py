@@ -23,6 +23,7 @@ from feedback_pipeline.storage.extraction_sql import (
     REVIEWS,
     TEXTS,
     ExtractionQueries,
+    OutputQueries,
     unusable_confidences,
 )
 from feedback_pipeline.storage.ledger import Reason
@@ -52,7 +53,7 @@ class DayReader:
             reading = pool.submit(self._read_beside, queries)
             runs = copy_table(self._conn, queries.outputs(), OUTPUTS)
             rows, points = reading.result()
-        texts = self._texts(queries, runs["performance_id"]) if self._with_texts else {}
+        texts = measured_texts(self._conn, queries, runs["performance_id"]) if self._with_texts else {}
         self._refuse_confidences(runs)
         reviews = usable_reviews(rows, self._bounds, self.refusals)
         outputs = usable_outputs(runs, points, texts, self.refusals)
@@ -71,17 +72,6 @@ class DayReader:
         early = copy_table(self._conn, query, pa.schema([("id", pa.string())]))
         self.refusals.add("review_feedback", early["id"], Reason.BEFORE_FIRST_DAY, "reviewed_at")
 
-    def _texts(self, queries: ExtractionQueries, ids: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:
-        """Text features aligned with performance ids; the texts themselves are dropped block by block."""
-        result = {name: np.full(len(ids), np.nan) for name in TEXT_FEATURES}
-        known = ids.combine_chunks()
-        for block in copy_blocks(self._conn, queries.texts(), TEXTS):
-            place = pc.index_in(block["performance_id"].combine_chunks(), value_set=known).to_numpy()
-            measured = text_features(_documents(block["content"]), _documents(block["keywords"]))
-            for name, values in measured.items():
-                result[name][place] = values
-        return result
-
     def _refuse_confidences(self, runs: pa.Table) -> None:
         concerned = runs["performance_id"].filter(pc.greater(pc.fill_null(runs["unusable_confidences"], 0), 0)).to_pylist()
         if not concerned:
@@ -91,6 +81,18 @@ class DayReader:
         for finite, reason in ((True, Reason.NUMBER_OUT_OF_BOUNDS), (False, Reason.NOT_A_FINITE_NUMBER)):
             ids = found["id"].filter(pc.equal(found["finite"], finite))
             self.refusals.add("agent_decisions", ids, reason, "confidence_score")
+
+
+def measured_texts(conn: Connection, queries: OutputQueries, ids: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:
+    """Text features of the outputs with these performance ids (N,), NaN = missing; texts are dropped block by block."""
+    result = {name: np.full(len(ids), np.nan) for name in TEXT_FEATURES}
+    known = ids.combine_chunks()
+    for block in copy_blocks(conn, queries.texts(), TEXTS):
+        place = pc.index_in(block["performance_id"].combine_chunks(), value_set=known).to_numpy()
+        measured = text_features(_documents(block["content"]), _documents(block["keywords"]))
+        for name, values in measured.items():
+            result[name][place] = values
+    return result
 
 
 def _documents(column: pa.ChunkedArray) -> Documents:

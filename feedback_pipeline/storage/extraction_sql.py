@@ -1,9 +1,10 @@
-r"""The queries of the extraction, each over a set of days at once.
+r"""The queries of the extraction, each over a set of days at once, and of outputs that are read for another reason.
 
 Lists travel as one text with the separator 0x1F: Arrow splits a column of them in one step. A score or a feature that is not
 a number travels as NaN.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -72,6 +73,7 @@ DECISION_POINTS: Final = pa.schema(
 )
 TEXTS: Final = pa.schema([("performance_id", pa.string()), ("content", pa.large_string()), ("keywords", pa.large_string())])
 
+_NOTHING: Final = SQL("")
 _REVIEW: Final = "review_feedback"
 _WORKFLOW: Final = "content_review_workflows"
 _RUN: Final = "agent_performance"
@@ -86,53 +88,29 @@ _MEANS: Final = SQL(
 
 
 @dataclass(frozen=True)
-class ExtractionQueries:
-    """The queries for one set of days.
+class OutputQueries(ABC):
+    """The queries for the outputs of some executions: whichever they are, their features are computed by the same text.
 
     Attributes:
         columns: The source tables as they are.
-        days: UTC days, ascending, at least one.
     """
 
     columns: SourceColumns
-    days: Sequence[date]
 
-    def reviews(self) -> Composable:
-        """Every review of the days, with its execution and its scores; columns of `REVIEWS`."""
-        c = self.columns
-        quality, categories = c.json("r", _REVIEW, "quality_scores"), c.json("r", _REVIEW, "feedback_categories")
-        training = c.raw("r", _REVIEW, "is_training_data", "true")
-        return SQL(
-            "SELECT {id}, w.id IS NOT NULL, {execution}, coalesce({own_content}, {content}, {execution}), "
-            "{reviewer}, {stage}, {decision}, r.reviewed_at::timestamptz, coalesce({training}, false), {confidence}, "
-            "CASE WHEN jsonb_typeof({quality}) NOT IN ('object', 'null') THEN 'quality_scores' "
-            "WHEN jsonb_typeof({categories}) NOT IN ('object', 'null') THEN 'feedback_categories' END, s.aspects, s.scores "
-            "FROM review_feedback r LEFT JOIN content_review_workflows w ON {joined} LEFT JOIN LATERAL ("
-            "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS aspects, "
-            "string_agg(CASE jsonb_typeof(score) WHEN 'number' THEN score #>> '{{}}' ELSE 'NaN' END, {separator}) AS scores "
-            "FROM jsonb_each(CASE WHEN jsonb_typeof({quality}) = 'object' AND {quality} <> '{{}}' THEN {quality} "
-            "WHEN jsonb_typeof({categories}) = 'object' THEN {categories} ELSE '{{}}' END) AS entry (key, value) "
-            "CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value -> 'score' ELSE value END) AS f (score)"
-            " WHERE jsonb_typeof(score) <> 'null') AS s ON true WHERE {days}"
-        ).format(
-            id=c.text("r", _REVIEW, "id"),
-            execution=c.text("w", _WORKFLOW, "workflow_execution_id"),
-            own_content=c.text("r", _REVIEW, "content_id"),
-            content=c.text("w", _WORKFLOW, "content_id"),
-            reviewer=c.text("r", _REVIEW, "reviewer_id"),
-            stage=c.text("r", _REVIEW, "stage"),
-            decision=c.text("r", _REVIEW, "decision"),
-            training=training,
-            confidence=c.number("r", _REVIEW, "feedback_confidence"),
-            quality=quality,
-            categories=categories,
-            separator=Literal(SEPARATOR),
-            joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
-            days=within(self.days),
-        )
+    @abstractmethod
+    def executions(self) -> Composable:
+        """A query of one column: the executions, each once."""
 
-    def outputs(self) -> Composable:
-        """The last successful run of every agent in the executions reviewed on the days; columns of `OUTPUTS`."""
+    def wanted(self) -> Composable:
+        """Which of their outputs: a condition on agent_name, execution_id and started of `ranked`; all unless overridden."""
+        return SQL("true")
+
+    def outputs(self, further: Composable = _NOTHING) -> Composable:
+        """The last successful run of every agent in the executions; columns of `OUTPUTS`, then what `further` adds.
+
+        Args:
+            further: More columns of run p, each after a comma.
+        """
         c = self.columns
         features = SQL("CASE WHEN jsonb_typeof({0} -> 'features') = 'object' THEN {0} -> 'features' ELSE '{{}}' END").format(
             c.json("p", _RUN, "metadata")
@@ -147,12 +125,19 @@ class ExtractionQueries:
             "WITH {runs} SELECT p.id, p.agent_name, p.execution_id, p.agent_type, p.retry_count, p.duration, p.input_tokens, "
             "p.output_tokens, p.cost, f.names, f.values, d.decision_count, d.confidence_score, "
             "d.min_confidence, d.unusable_confidences, "
-            "d.alternatives_count, d.reasoning_length, {labels} FROM runs p LEFT JOIN LATERAL ("
+            "d.alternatives_count, d.reasoning_length, {labels}{further} FROM runs p LEFT JOIN LATERAL ("
             "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS names, "
             "string_agg(value #>> '{{}}', {separator}) AS values "
             "FROM jsonb_each({features}) WHERE jsonb_typeof(value) = 'number') AS f ON true "
             "LEFT JOIN LATERAL ({decisions}) AS d ON true"
-        ).format(runs=self._runs(), labels=labels, separator=Literal(SEPARATOR), features=features, decisions=self._decisions())
+        ).format(
+            runs=self._runs(),
+            labels=labels,
+            further=further,
+            separator=Literal(SEPARATOR),
+            features=features,
+            decisions=self._decisions(),
+        )
 
     def texts(self) -> Composable:
         """The text of every output that has one, and its keywords; columns of `TEXTS`."""
@@ -194,20 +179,18 @@ class ExtractionQueries:
             for name in ("duration", "input_tokens", "output_tokens", "cost")
         )
         return SQL(
-            "reviewed AS (SELECT DISTINCT {execution} AS execution_id "
-            "FROM review_feedback r JOIN content_review_workflows w ON {joined} WHERE {days}), "
+            "chosen (execution_id) AS ({executions}), "
             "ranked AS (SELECT {id} AS id, p.id AS key, {agent} AS agent_name, {own_execution} AS execution_id, "
             "{agent_type} AS agent_type, {numbers}, {metadata} AS metadata, {status} = 'success' AS succeeded, "
-            "count(*) OVER attempts AS attempts, "
+            "{started} AS started, count(*) OVER attempts AS attempts, "
             "row_number() OVER (attempts ORDER BY coalesce({status} = 'success', false) DESC, "
             '{started} DESC NULLS LAST, {id} COLLATE "C" DESC) AS place '
-            "FROM reviewed JOIN agent_performance p ON p.execution_id = reviewed.execution_id "
+            "FROM chosen JOIN agent_performance p ON p.execution_id = chosen.execution_id "
             "WINDOW attempts AS (PARTITION BY p.agent_name, p.execution_id)), "
-            "runs AS (SELECT *, attempts - 1 AS retry_count FROM ranked WHERE place = 1 AND succeeded)"
+            "runs AS (SELECT *, attempts - 1 AS retry_count FROM ranked WHERE place = 1 AND succeeded AND {wanted})"
         ).format(
-            execution=c.raw("w", _WORKFLOW, "workflow_execution_id"),
-            joined=c.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id")),
-            days=within(self.days),
+            executions=self.executions(),
+            wanted=self.wanted(),
             id=c.text("p", _RUN, "id"),
             agent=c.text("p", _RUN, "agent_name"),
             own_execution=c.text("p", _RUN, "execution_id"),
@@ -282,6 +265,71 @@ class ExtractionQueries:
     def _own_decisions(self) -> Composable:
         same = self.columns.type_of(_DECISION, "performance_id") == self.columns.type_of(_RUN, "id")
         return SQL("d.performance_id = p.key" if same else "d.performance_id::text = p.id")
+
+
+@dataclass(frozen=True)
+class ExtractionQueries(OutputQueries):
+    """The queries for one set of days.
+
+    Attributes:
+        columns: The source tables as they are.
+        days: UTC days, ascending, at least one.
+    """
+
+    days: Sequence[date]
+
+    def reviews(self) -> Composable:
+        """Every review of the days, with its execution and its scores; columns of `REVIEWS`."""
+        return reviews(self.columns, within(self.days))
+
+    def executions(self) -> Composable:
+        """The executions reviewed on the days."""
+        return SQL(
+            "SELECT DISTINCT {execution} FROM review_feedback r JOIN content_review_workflows w ON {joined} WHERE {days}"
+        ).format(
+            execution=self.columns.raw("w", _WORKFLOW, "workflow_execution_id"),
+            joined=workflow_of_review(self.columns),
+            days=within(self.days),
+        )
+
+
+def workflow_of_review(columns: SourceColumns) -> Composable:
+    """The join of a review r with its workflow w."""
+    return columns.equal(("w", _WORKFLOW, "id"), ("r", _REVIEW, "workflow_id"))
+
+
+def reviews(c: SourceColumns, condition: Composable) -> Composable:
+    """Every review r, of workflow w, that meets a condition, with its execution and its scores; columns of `REVIEWS`."""
+    quality, categories = c.json("r", _REVIEW, "quality_scores"), c.json("r", _REVIEW, "feedback_categories")
+    training = c.raw("r", _REVIEW, "is_training_data", "true")
+    return SQL(
+        "SELECT {id}, w.id IS NOT NULL, {execution}, coalesce({own_content}, {content}, {execution}), "
+        "{reviewer}, {stage}, {decision}, r.reviewed_at::timestamptz, coalesce({training}, false), {confidence}, "
+        "CASE WHEN jsonb_typeof({quality}) NOT IN ('object', 'null') THEN 'quality_scores' "
+        "WHEN jsonb_typeof({categories}) NOT IN ('object', 'null') THEN 'feedback_categories' END, s.aspects, s.scores "
+        "FROM review_feedback r LEFT JOIN content_review_workflows w ON {joined} LEFT JOIN LATERAL ("
+        "SELECT string_agg(translate(key, {separator}, chr(127)), {separator}) AS aspects, "
+        "string_agg(CASE jsonb_typeof(score) WHEN 'number' THEN score #>> '{{}}' ELSE 'NaN' END, {separator}) AS scores "
+        "FROM jsonb_each(CASE WHEN jsonb_typeof({quality}) = 'object' AND {quality} <> '{{}}' THEN {quality} "
+        "WHEN jsonb_typeof({categories}) = 'object' THEN {categories} ELSE '{{}}' END) AS entry (key, value) "
+        "CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(value) WHEN 'object' THEN value -> 'score' ELSE value END) AS f (score)"
+        " WHERE jsonb_typeof(score) <> 'null') AS s ON true WHERE {condition}"
+    ).format(
+        id=c.text("r", _REVIEW, "id"),
+        execution=c.text("w", _WORKFLOW, "workflow_execution_id"),
+        own_content=c.text("r", _REVIEW, "content_id"),
+        content=c.text("w", _WORKFLOW, "content_id"),
+        reviewer=c.text("r", _REVIEW, "reviewer_id"),
+        stage=c.text("r", _REVIEW, "stage"),
+        decision=c.text("r", _REVIEW, "decision"),
+        training=training,
+        confidence=c.number("r", _REVIEW, "feedback_confidence"),
+        quality=quality,
+        categories=categories,
+        separator=Literal(SEPARATOR),
+        joined=workflow_of_review(c),
+        condition=condition,
+    )
 
 
 def unusable_confidences(columns: SourceColumns, runs: Sequence[str]) -> Composable:

@@ -81,6 +81,7 @@ def _summary(run: Publication) -> dict[str, Any]:
         "correlations_found": int((found & (run.findings["agent_name"] != FLEET)).sum()),
         "patterns": patterns,
         "recommendations": len(run.recommendations),
+        "fleet_parts": dict(run.fleet_parts),
     }
 
 

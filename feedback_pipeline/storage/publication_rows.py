@@ -86,6 +86,7 @@ class Publication:
             id is made of), target, expected_effect and action dicts, pattern_keys a list of [pattern_type, description],
             conflicts a list of texts.
         segments: As `strategy.content_strategy` returns them, `SEGMENT_COLUMNS`.
+        fleet_parts: Status and reason of each part of what was learned of all agents together.
         allocation: The next batch, as `strategy.content_strategy` returns it, `ALLOCATION_COLUMNS`.
     """
 
@@ -110,3 +111,4 @@ class Publication:
     recommendations: pd.DataFrame = field(default_factory=_no_recommendations, repr=False)
     segments: pd.DataFrame = field(default_factory=_no_segments, repr=False)
     allocation: pd.DataFrame = field(default_factory=_no_allocation, repr=False)
+    fleet_parts: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -38,7 +38,7 @@ def read_findings(database: Database, agent_name: str, *, unpublished: bool = Fa
     """
     with database.snapshot() as connection:
         run = learned_run(connection)
-        state = _fleet_state(run) if agent_name == FLEET else agent_state(connection, agent_name)
+        state = fleet_state(run) if agent_name == FLEET else agent_state(connection, agent_name)
         with connection.cursor(row_factory=dict_row) as cursor:
             findings = cursor.execute(_FINDINGS, (agent_name, unpublished)).fetchall()
     if agent_name != FLEET:
@@ -47,11 +47,16 @@ def read_findings(database: Database, agent_name: str, *, unpublished: bool = Fa
     return state | {"window": window, "findings": findings}
 
 
-def _fleet_state(run: Document) -> Document:
+def fleet_state(run: Document) -> Document:
+    """The state of all agents together: that of an agent with all outputs of the learning run."""
+    parts = run["summary"].get("fleet_parts", {})
+    correlations = parts.get("correlations", {"status": "success", "reason": None})
+    learned = correlations["status"] != "insufficient_data"
     return {
         "agent_name": FLEET,
-        "status": "success",
-        "parts": {},
+        "status": "success" if learned else "insufficient_data",
+        "reason": None if learned else correlations["reason"],
+        "parts": parts,
         "n_contents": run["n_contents"],
         "n_reviewers": run["n_reviewers"],
         "learning_run_id": str(run["learning_run_id"]),
@@ -100,6 +105,7 @@ def read_status(database: Database) -> Document:
     with database.snapshot() as connection:
         run = _last_run(connection)
         pending = pending_counts(connection, first=run["window_start"] if run else None)
+        champion = champion_document(connection)
         with connection.cursor(row_factory=dict_row) as cursor:
             agents = cursor.execute(
                 "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"
@@ -119,9 +125,19 @@ def read_status(database: Database) -> Document:
     return {
         "agents": [agent | {"pending": pending.get(agent["agent_name"], 0)} for agent in agents],
         "last_run": run and _run_document(run),
-        "champion": None,
+        "champion": champion,
         "rejected": {row["reason"]: row["n"] for row in rejected},
     }
+
+
+def champion_document(connection: Connection) -> Document | None:
+    """The champion of the quality predictor: {model_version, candidate, since, mlflow_run_id, metrics}; None before the first."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        champion = cursor.execute(
+            "SELECT model_version, candidate, champion_since AS since, mlflow_run_id, metrics FROM quality_models"
+            " WHERE champion_since IS NOT NULL AND champion_until IS NULL"
+        ).fetchone()
+    return champion and champion | {"since": champion["since"].isoformat()}
 
 
 def _run_document(run: Document) -> Document:
@@ -135,7 +151,7 @@ def _run_document(run: Document) -> Document:
         "n_agents": run["n_agents"],
         "n_reviewers": run["n_reviewers"],
         "execution_time_seconds": elapsed,
-        **run["summary"],
+        **{name: value for name, value in run["summary"].items() if name != "fleet_parts"},
     }
 
 

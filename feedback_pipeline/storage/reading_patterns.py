@@ -7,7 +7,7 @@ from psycopg.rows import dict_row
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.storage.database import Connection, Database
-from feedback_pipeline.storage.reading import Document, agent_state, learned_run
+from feedback_pipeline.storage.reading import Document, agent_state, fleet_state, learned_run
 
 HIGH_CONFIDENCE: Final = 0.8
 USABLE_CONFIDENCE: Final = 0.5
@@ -91,7 +91,7 @@ def learned_state(connection: Connection, agent_name: str) -> Document:
     """
     run = learned_run(connection)
     if agent_name == FLEET:
-        state: Document = {"status": "success", "reason": None, "parts": {}, "learning_run_id": str(run["learning_run_id"])}
+        state = fleet_state(run)
         computed_at = run["published_at"]
     else:
         state = agent_state(connection, agent_name)

@@ -115,7 +115,12 @@ def and_term(learned: Learned, term: str, effect: float, kind: str = "reasoning_
         },
     } | given
     shown = {"points": 1.2 * effect, "share": 0.15}
-    made = _and_pattern(learned, row, characteristics=shown, signals={"n_documents": 400, "n_with": 60, "outcome": "score"})
+    made = _and_pattern(
+        learned,
+        row,
+        characteristics=shown,
+        signals={"n_documents": 400, "n_with": 60, "outcome": "score", "scored_aspect": row.get("aspect") or "overall"},
+    )
     tests = _appended(learned.term_tests, {"agent_name": AGENT, "pattern_type": kind, "p_value": row["p_value"]})
     return replace(made, term_tests=tests)
 

@@ -35,3 +35,14 @@ def test_few_outputs_constant_and_missing_features_have_no_pairs() -> None:
     assert not {"cost", "duration_ms"} & {*found["feature"], *found["other"]}
     few = learn(WorldSpec(agents=1, executions=15, reviewers=4, seed=1)).panel
     assert collinear_pairs(few, FEATURES).empty
+
+
+def test_values_missing_for_a_reason_do_not_hide_that_features_go_together() -> None:
+    rng = np.random.default_rng(5)
+    panel = learn(WorldSpec(agents=1, executions=400, reviewers=4, seed=1)).panel
+    first = rng.normal(size=len(panel.outputs))
+    second = np.where(first < 0.5, np.nan, first + rng.normal(0, 0.2, len(first)))
+    found = collinear_pairs(replace(panel, outputs=panel.outputs.assign(cost=first, duration_ms=second)), ("cost", "duration_ms"))
+    both = np.isfinite(second)
+    expected, _ = stats.spearmanr(first[both], second[both])
+    assert found["rho"].tolist() == pytest.approx([expected], abs=0.05)

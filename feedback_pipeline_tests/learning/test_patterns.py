@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,15 @@ from feedback_pipeline.learning.effects import approval_effects
 from feedback_pipeline.learning.features import DECISION_FEATURES
 from feedback_pipeline.learning.panel import Floats, Panel, build_panel
 from feedback_pipeline.learning.pattern_frame import PATTERN_COLUMNS
-from feedback_pipeline.learning.pattern_subject import Decided, strata
+from feedback_pipeline.learning.pattern_subject import MOST_STRATA, Decided, strata
 from feedback_pipeline.learning.patterns import find_patterns
 from feedback_pipeline.learning.pooling import q_values
+from feedback_pipeline.learning.recommendations import recommend
 from feedback_pipeline.learning.rules import find_rules
 from feedback_pipeline.simulation.spec import FEATURES, WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline_tests.learning.pattern_worlds import decided_panel, no_points, planted_step, points_of
-from feedback_pipeline_tests.worlds import BOUNDS, panel_of
+from feedback_pipeline_tests.worlds import BOUNDS, advice_of, learn, panel_of
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 Published = dict[str, tuple[str, ...]]
@@ -75,7 +77,7 @@ def test_a_planted_step_is_published_in_plain_words_with_all_its_documents() -> 
     points = f"{round(100 * row['effect']):+d} points [{round(100 * row['ci_low'])}, {round(100 * row['ci_high'])}]"
     assert row["sentence"] == (
         f"confidence of the agent above {made['cut']:.2f}: approval {100 * bad:.0f} % -> {100 * good:.0f} %, {points}, "
-        f"{signals['n_good']} v {signals['n_bad']} outputs"
+        f"{signals['n_bad']} v {signals['n_good']} outputs"
     )
     assert row["gain"] == pytest.approx(signals["n_bad"] / 800 * row["effect"] / 0.5, rel=0.05)
     assert document(parts, "writer")["status"] == "success"
@@ -145,8 +147,8 @@ def test_a_feature_that_matters_without_a_clear_cut_gets_a_curve() -> None:
     assert (made["cut"], made["cut_interval"]) == (None, None)
     assert (np.diff(made["curve"]["approval"]) <= 0).all()
     assert curve["sentence"].startswith("approval falls with confidence of the agent: ")
-    assert own["word_count | curve"]["published"]  # its correlation is published
-    assert "word_count | curve" not in find(panel)[0]["description"].tolist()
+    # A published correlation says nothing of decisions.
+    assert "word_count | curve" not in own
 
 
 def test_decision_points_get_their_own_patterns_where_there_are_two() -> None:
@@ -178,6 +180,8 @@ def test_decision_points_get_their_own_patterns_where_there_are_two() -> None:
 
 def test_agents_do_not_depend_on_each_other_nor_on_the_order_of_rows() -> None:
     world = simulate(WorldSpec(agents=3, executions=150, reviewers=6, seed=5))
+    # How readily a reviewer approves is learned from all agents: here each has reviewers of its own.
+    world = replace(world, reviews=world.reviews.assign(reviewer_id=world.reviews["agent_name"] + world.reviews["reviewer_id"]))
     whole, points = panel_of(world), points_of(world)
     published: Published = {str(agent): ("word_count", "confidence_score") for agent in whole.agents}
     together, parts = find(whole, points, FEATURES, published)
@@ -323,14 +327,50 @@ def test_one_agents_poison_does_not_stop_the_others(monkeypatch: pytest.MonkeyPa
     assert document(parts, "good")["status"] == "success"
 
 
-def test_strata_are_sets_of_reviewers_within_the_agent_and_rare_sets_are_one() -> None:
-    group = np.repeat([0, 1], [30, 25])
-    sets = np.r_[np.full(12, 5), np.full(9, 2), np.full(9, 7), np.full(25, 5)]
-    found = strata(group, sets)
+def test_strata_are_sets_of_reviewers_within_the_agent_and_rare_sets_go_by_leniency() -> None:
+    group = np.repeat([0, 1], [72, 25])
+    sets = np.r_[np.full(12, 5), np.arange(100, 160), np.full(25, 5)]
+    lenient = np.r_[np.zeros(12), np.random.default_rng(1).permutation(60) / 60, np.zeros(25)]
+    found = strata(group, sets, lenient)
     assert len(set(found[:12])) == 1
-    assert set(found[12:30]) == {0}
-    assert found[0] not in (0,)
-    assert found[30] == found[0] == 1
+    assert found[72] == found[0] == MOST_STRATA
+    rare = found[12:72]
+    # Three parts of 20, the readiest to approve together.
+    assert np.bincount(rare, minlength=MOST_STRATA)[-3:].tolist() == [20, 20, 20]
+    assert (np.diff(lenient[12:72][np.argsort(rare, kind="stable")].reshape(3, 20).mean(axis=1)) < 0).all()
+    alone = strata(group[:72], sets[:72], lenient[:72])
+    assert np.array_equal(alone, found[:72])
+
+
+def test_equal_leniency_is_one_stratum_and_few_outputs_are_too() -> None:
+    group, sets = np.zeros(60, dtype=np.intp), np.arange(60)
+    assert len(set(strata(group, sets, np.full(60, 0.1)))) == 1
+    assert len(set(strata(group[:39], sets[:39], np.arange(39.0)))) == 1
+    assert strata(group[:0], sets[:0], np.zeros(0)).shape == (0,)
+
+
+def test_strict_reviewers_of_many_who_get_long_texts_make_no_pattern_and_no_advice() -> None:
+    """Forty reviewers: nearly every output has a set of its own."""
+    spec = WorldSpec(agents=20, executions=500, reviewers=40, seed=1, confounded_assignment=True)
+    evidence = advice_of(learn(replace(spec, effects=False, tastes=False, best_length=False)))
+    about_length = evidence.patterns[evidence.patterns["feature"] == "word_count"]
+    assert about_length["published"].sum() <= 3
+    assert recommend(evidence)[0]["agent_name"].nunique() <= 2
+
+
+def test_outputs_of_one_content_count_as_one() -> None:
+    rng = np.random.default_rng(4)
+    y = np.repeat(rng.integers(0, 2, 60), 5).astype(float)
+    x = np.repeat(rng.normal(size=60), 5) + rng.normal(0, 0.01, 300)
+    panel = decided_panel({"w": {"x": x}}, {"w": y})
+    panel = replace(panel, output_content=np.repeat(np.arange(60), 5))
+    decided = Decided.of(panel, no_points(), ("x",))
+    assert len(decided.approved) == 60
+    assert np.array_equal(decided.approved, y[::5])
+    assert decided.values[:, 0] == pytest.approx(x.reshape(60, 5).mean(axis=1))
+    patterns, parts = find(panel, features=("x",))
+    assert patterns["n_contents"].max() == 60
+    assert document(parts, "w")["n"] == 60
 
 
 def test_sets_of_reviewers_count_a_person_once_and_only_who_decided() -> None:

@@ -29,7 +29,10 @@ def only(learned: Learned) -> dict[Any, Any]:
 
 def test_a_threshold_says_from_what_to_what_and_how_to_set_it() -> None:
     found = only(and_threshold(nothing(), "confidence_score", 0.7))
-    assert found["text"] == "keep confidence score at 0.7 or more: approval 61 % -> 84 %, +23 points [14, 31], 212 v 640 outputs"
+    assert (
+        found["text"]
+        == "keep confidence of the agent at 0.7 or more: approval 61 % -> 84 %, +23 points [14, 31], 212 v 640 outputs"
+    )
     assert found["kind"] == "set_threshold"
     assert found["action"] == {
         **{"kind": "set_threshold", "feature": "confidence_score", "operator": ">=", "value": 0.7, "decision_point": None},
@@ -44,7 +47,7 @@ def test_a_threshold_says_from_what_to_what_and_how_to_set_it() -> None:
 
 def test_a_falling_threshold_at_a_decision_point_stays_below() -> None:
     found = only(and_threshold(nothing(), "reasoning_length", 300.4, -1.0, decision_point="draft"))
-    assert found["text"].startswith("keep reasoning length below 300 characters at draft: ")
+    assert found["text"].startswith("keep length of reasoning below 300 characters at draft: ")
     assert found["action"]["operator"] == "<"
     assert found["action"]["decision_point"] == "draft"
     assert found["direction"] == "less"
@@ -54,7 +57,7 @@ def test_a_falling_threshold_at_a_decision_point_stays_below() -> None:
     ("feature", "kind", "least"),
     [
         ("reasoning_length", "extend_reasoning", 5.5),
-        ("alternatives_count", "consider_alternatives", 6.0),
+        ("alternatives_count", "consider_alternatives", 5.5),
         ("cost", "target_range", 5.5),
     ],
 )
@@ -66,7 +69,10 @@ def test_what_an_agent_does_on_purpose_has_its_own_action(feature: str, kind: st
 
 def test_a_correlation_promises_the_better_half_in_points() -> None:
     found = only(and_finding(nothing(), "word_count", -0.3))
-    assert found["text"] == "keep word count below 6: clarity +0.24 points [0.16, 0.32] against the average output, 400 outputs"
+    assert (
+        found["text"]
+        == "keep length of texts below 6 words: clarity +0.24 points [0.16, 0.32] against the average output, 400 outputs"
+    )
     assert found["expected_effect"]["value"] == pytest.approx(np.sqrt(2 / np.pi) * 0.3)
     assert found["expected_effect"]["from"] == 6.0
     assert found["identity"] == "target_range | word_count | less"
@@ -76,7 +82,7 @@ def test_a_curve_with_a_top_gives_the_range_around_it() -> None:
     top = {"shape": "inverted_u", "min": 280.3, "max": 410.7, "best": 340.0}
     found = only(and_finding(nothing(), "word_count", 0.2, range=top))
     assert found["target"] == {"min": 281.0, "max": 410.0, "best": 340.0}
-    assert found["text"].startswith("keep word count between 281 and 410: ")
+    assert found["text"].startswith("keep length of texts between 281 and 410 words: ")
 
 
 def test_few_reviewers_are_said() -> None:
@@ -99,6 +105,31 @@ def test_words_are_avoided_where_the_agent_thinks_or_an_issue_is_named_not_where
     assert issue["text"].startswith('avoid what reviewers call "jargon": clarity +0.60 points')
     assert recommend(and_term(nothing(), "boring", -0.5, "comment_terms", aspect="clarity"))[0].empty
     assert recommend(and_term(nothing(), "verified", 0.5))[0].empty
+
+
+def test_the_word_of_the_agent_and_the_issue_of_the_same_name_are_two_things() -> None:
+    issue = {"aspect": "clarity", "p_value": 1e-7, "description": "vague | issue | aspect=clarity"}
+    found = recommend(and_term(and_term(nothing(), "vague", -0.5), "vague", -0.5, "issue_terms", **issue))[0]
+    assert sorted(found["identity"]) == ["avoid_term | vague | issues | aspect=clarity", "avoid_term | vague | reasoning"]
+
+
+def test_a_feature_that_rises_and_falls_has_no_side_to_advise() -> None:
+    withheld = and_threshold(nothing(), "cost", 5.0, -1.0, published=False, effect=0.2, ci_low=0.1, ci_high=0.3, p_value=0.01)
+    assert recommend(and_contrast(withheld, "cost", 0.4))[0].empty
+
+
+def test_advice_that_helps_one_aspect_and_harms_another_as_much_is_none() -> None:
+    learned = and_finding(and_finding(nothing(), "cost", 0.3), "cost", -0.31, "tone_fit")
+    found = recommend(learned)[0]
+    assert found["feature"].tolist() in ([], ["cost"])
+    assert recommend(and_finding(and_finding(nothing(), "cost", 0.3), "cost", -0.3, "tone_fit"))[0].empty
+
+
+def test_a_curve_is_not_a_second_test() -> None:
+    learned = and_contrast(nothing(), "cost", 0.4)
+    curve = learned.patterns.assign(pattern_type="quality_threshold", description="cost | curve")
+    both = replace(learned, patterns=pd.concat([learned.patterns, curve], ignore_index=True))
+    assert both.family().size(AGENT) == learned.family().size(AGENT) == 1
 
 
 def test_words_of_one_phrase_are_said_once() -> None:
@@ -135,12 +166,12 @@ def test_one_thing_is_recommended_once_and_all_that_speaks_for_it_is_its_evidenc
 def test_a_contradiction_between_aspects_is_resolved_by_strength_and_said() -> None:
     found = only(and_finding(and_finding(nothing(), "cost", 0.4), "cost", -0.2, "tone_fit"))
     assert found["direction"] == "more"
-    assert found["conflicts"] == ["higher tone_fit goes with less cost (weaker)"]
+    assert found["conflicts"] == ["higher tone_fit goes with lower cost"]
 
 
 def test_what_is_published_speaks_against_it_even_where_it_is_not_certain_enough_to_be_recommended() -> None:
     learned = and_contrast(and_finding(nothing(), "cost", 0.4), "cost", -0.2, p_value=0.08)
-    assert only(learned)["conflicts"] == ["approval goes with less cost (weaker)"]
+    assert only(learned)["conflicts"] == ["approval goes with lower cost"]
 
 
 def test_what_lifts_every_aspect_outranks_what_lifts_one() -> None:
@@ -163,7 +194,7 @@ def test_features_that_go_together_are_one_advice_or_a_conflict() -> None:
     apart = recommend(replace(both, pairs=paired(-0.6)))[0]
     assert apart["conflicts"].tolist() == [
         [],
-        ["pulls against rank 1: word count and cost go together (rank correlation -0.60)"],
+        ["pulls against rank 1: length of texts and cost go together (rank correlation -0.60)"],
     ]
 
 
@@ -186,6 +217,8 @@ def test_a_reviewer_who_wants_the_opposite_is_to_be_asked() -> None:
     )
     assert found["action"][1] == {"kind": "ask_reviewer_standard", "reviewer_id": "zoe", "feature": "cost", "wants": "less"}
     assert "zoe" not in found["text"][1]
+    assert found["expected_effect"][1]["value"] is None
+    assert found["expected_effect"][1]["ci"] == [None, None]
     agrees = {"cost": {"difference": 0.9, "se": 0.1, "population": 0.2, "probability": 1.0}}
     models["style_preferences"] = [json.dumps({"slopes": agrees, "unit": unit}), '{"slopes": {}, "unit": null}']
     assert len(recommend(replace(and_finding(nothing(), "cost", 0.4), models=models, shares=shares))[0]) == 1
@@ -263,9 +296,12 @@ def test_documents_are_json_without_nan_and_have_the_same_keys_whatever_the_kind
         json.dumps([row["target"], row["expected_effect"], row["action"], row["conflicts"]], allow_nan=False)
 
 
-def test_a_shrunken_effect_lies_within_its_interval() -> None:
-    effect = only(and_finding(nothing(), "cost", 0.4, r_shrunk=0.2))["expected_effect"]
-    assert effect["ci"][0] == effect["value"] == pytest.approx(np.sqrt(2 / np.pi) * 0.2)
+def test_the_effect_is_the_one_of_its_interval_and_the_rank_that_of_the_shrunken_one() -> None:
+    found = recommend(and_finding(and_finding(nothing(), "cost", 0.4, r_shrunk=0.15), "word_count", 0.3))[0]
+    assert found["feature"].tolist() == ["word_count", "cost"]
+    effect = found["expected_effect"][1]
+    assert effect["value"] == pytest.approx(np.sqrt(2 / np.pi) * 0.4)
+    assert effect["ci"] == pytest.approx([np.sqrt(2 / np.pi) * 0.3, np.sqrt(2 / np.pi) * 0.5])
 
 
 def test_the_length_is_recommended_once() -> None:

@@ -69,6 +69,29 @@ def test_p_is_that_of_the_rank_correlation_where_reviewers_do_not_matter() -> No
     assert found["warm"]["p_value"] >= 0.9 * p_value
 
 
+def test_a_few_scores_do_not_hide_the_decisions() -> None:
+    panel = panel_of_tones(7, n=600, scored=False)
+    scores = panel.scores.copy()
+    scores[:60, 0] = 6.0
+    found = segment_tests(replace(panel, scores=scores), BOUNDS, 0)
+    assert set(found["outcome"]) == {"approval"}
+    assert found["p_value"].max() < 1e-4
+
+
+def test_a_tone_that_strict_reviewers_get_is_not_called_bad() -> None:
+    rng = np.random.default_rng(8)
+    share = []
+    for seed in range(10):
+        panel = panel_of_tones(seed, n=600, effect=0.0, scored=False, reviewers=40)
+        strict = panel.review_reviewer < 20
+        tone = np.where(rng.random(600) < np.where(strict, 0.8, 0.2), "cool", "warm")
+        decision = np.where(rng.random(600) < np.where(strict, 0.3, 0.7), "approve", "reject")
+        reviews = panel.reviews.assign(decision=pd.Series(decision, dtype="str"))
+        handed = replace(panel, outputs=panel.outputs.assign(tone=tone), reviews=reviews)
+        share.append((segment_tests(handed, BOUNDS, 0)["p_value"] < 0.05).mean())
+    assert np.mean(share) <= 0.2
+
+
 @pytest.mark.parametrize("n", [30, 39])
 def test_segments_below_twenty_outputs_are_not_tested(n: int) -> None:
     assert segment_tests(panel_of_tones(4, n=n), BOUNDS, 0).empty

@@ -187,9 +187,11 @@ def test_segments_count_the_outputs_of_each_agent() -> None:
     assert (tones[tones["segment"] == "warm"]["propensity"] > 0.95).all()
 
 
-def test_an_agent_does_not_depend_on_who_else_there_is() -> None:
-    both = content_strategy(panel_of(), BOUNDS, seed=0)
-    whole = panel_of()
+def test_an_agent_whose_reviewers_are_its_own_does_not_depend_on_who_else_there_is() -> None:
+    shared = panel_of()
+    own_reviewers = shared.reviews.assign(reviewer_id=shared.reviews["agent_name"] + shared.reviews["reviewer_id"])
+    whole = build_panel(own_reviewers, shared.scores, ("clarity",), shared.outputs)
+    both = content_strategy(whole, BOUNDS, seed=0)
     kept = whole.reviews["agent_name"] == "a1"
     alone = build_panel(whole.reviews[kept].reset_index(drop=True), whole.scores[kept.to_numpy()], ("clarity",), whole.outputs)
     own = content_strategy(alone, BOUNDS, seed=0)
@@ -207,6 +209,38 @@ def test_too_few_outputs_and_nothing_to_compare_say_so() -> None:
     segments, allocation, states = content_strategy(flat, BOUNDS, seed=0)
     assert (len(segments), len(allocation)) == (0, 0)
     assert states["status"].tolist() == ["undefined"] * 2
+
+
+def strict_get_dry(seed: int, n: int = 1200) -> Panel:
+    """A tone that does not matter, handed to strict reviewers more often than not; forty of them, nobody scores."""
+    rng = np.random.default_rng(seed)
+    reviewer = rng.integers(0, 40, n)
+    dry = rng.random(n) < np.where(reviewer < 20, 0.8, 0.2)
+    base = panel_of(n, 1, tone=np.where(dry, "dry", "warm").astype(object))
+    decision = np.where(rng.random(n) < np.where(reviewer < 20, 0.3, 0.7), "approve", "reject")
+    reviews = base.reviews.assign(decision=decision, reviewer_id=np.char.add("r", reviewer.astype(str)))
+    return build_panel(reviews, np.full((n, 1), np.nan), ("clarity",), base.outputs)
+
+
+def test_a_tone_that_strict_reviewers_get_is_not_called_bad() -> None:
+    raw, fair, propensity = [], [], []
+    for seed in range(12):
+        segments, allocation, _ = content_strategy(strict_get_dry(seed), BOUNDS, seed=0)
+        tone = segments[segments["family"] == "tone"].set_index("segment")
+        raw.append(tone["approval_raw"].diff().iloc[-1])
+        fair.append(tone["approval"].diff().iloc[-1])
+        propensity.append(allocation[allocation["family"] == "tone"].set_index("segment")["propensity"]["dry"])
+    assert np.mean(raw) > 0.2
+    assert abs(np.mean(fair)) < 0.02 + 3 * np.std(fair) / np.sqrt(len(fair))
+    assert np.mean(propensity) > 0.15
+
+
+def test_levels_that_hold_the_sign_between_levels_are_told_apart() -> None:
+    labels = np.array(["warm", "warm x blog"] * 120, dtype=object)
+    channels = np.array(["blog x mail", "mail"] * 120, dtype=object)[np.random.default_rng(0).permutation(240)]
+    segments = content_strategy(panel_of(240, 1, tone=labels, channel=channels), BOUNDS, seed=0)[0]
+    assert not segments.duplicated(["agent_name", "family", "segment"]).any()
+    assert {"warm x blog × mail", "warm × blog x mail"} <= set(segments["segment"])
 
 
 def test_no_panel_at_all() -> None:

@@ -55,7 +55,7 @@ def test_a_published_term_says_everything_an_agent_reads(reasoned: Frames) -> No
     has = np.array([term in text.split() for text in WORLD.texts]) & (WORLD.agent == 0)
     characteristics, signals = row["output_characteristics"], row["human_feedback_signals"]
     assert row["input_features"] == {"term": term}
-    judged = {"feedback_category": "overall", "outcome": "score", "n_reviewers": row["n_reviewers"]}
+    judged = {"feedback_category": "overall", "outcome": "score", "scored_aspect": "overall", "n_reviewers": row["n_reviewers"]}
     assert signals == judged | {"n_documents": 1_200, "n_with": has.sum()}
     judges = set(WORLD.review_reviewer[has[WORLD.review_output]])
     assert row["n_reviewers"] == len(judges)

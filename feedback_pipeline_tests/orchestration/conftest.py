@@ -35,8 +35,9 @@ def environment(
             monkeypatch.setenv(name, value)
         yield ready
     with postgres_server.connect(autocommit=True) as connection:
-        dagsters = sql.Identifier(f"{database.name}_dagster")
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(dagsters))
+        for kind in ("dagster", "mlflow"):
+            name = sql.Identifier(f"{database.name}_{kind}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""Commands that show what is expected before anyone reads: forecast, queue, autoapproval."""
+
+import click
+
+from feedback_pipeline.commands.results import print_json
+
+
+@click.command(short_help="Show how outputs without a review will be judged.")
+@click.argument("agent", required=False)
+@click.option("--execution", metavar="ID", help="Only of this execution.")
+@click.option("--reviewer", "reviewers", metavar="ID", multiple=True, help="Also what this reviewer will say; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def forecast(agent: str | None, execution: str | None, reviewers: tuple[str, ...], as_json: bool) -> None:
+    """Show the expected score, its interval and P(approve) of every output, or those of AGENT, that nobody has reviewed yet."""
+    from feedback_pipeline.commands.forecasts_rendering import print_forecasts
+    from feedback_pipeline.environment import readable_database, settings_from_environment
+    from feedback_pipeline.storage.reading_forecasts import read_forecasts
+
+    with readable_database(settings_from_environment()) as database:
+        document = read_forecasts(database, agent, execution, reviewers)
+    if as_json:
+        print_json(document)
+    else:
+        print_forecasts(document)
+
+
+@click.command(short_help="Show which outputs to review first.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many outputs will be read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def queue(limit: int, as_json: bool) -> None:
+    """Show which outputs to review first: the least likely approvals, and some drawn at random."""
+    from feedback_pipeline.commands.forecasts_rendering import print_queue
+    from feedback_pipeline.environment import readable_database, settings_from_environment
+    from feedback_pipeline.storage.reading_forecasts import read_queue
+
+    settings = settings_from_environment()
+    with readable_database(settings) as database:
+        document = read_queue(database, settings.seed, limit)
+    if as_json:
+        print_json(document)
+    else:
+        print_queue(document)
+
+
+@click.command(short_help="Show how many reviews could be spared, at what risk.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def autoapproval(as_json: bool) -> None:
+    """Show how many reviews could be spared at a stated risk, from past forecasts. It approves nothing."""
+    from feedback_pipeline.commands.forecasts_rendering import print_auto_approval
+    from feedback_pipeline.environment import readable_database, settings_from_environment
+    from feedback_pipeline.storage.past_forecasts import read_auto_approval
+
+    settings = settings_from_environment()
+    with readable_database(settings) as database:
+        document = read_auto_approval(database, settings)
+    if as_json:
+        print_json(document)
+    else:
+        print_auto_approval(document)

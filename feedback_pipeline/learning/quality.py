@@ -1,0 +1,210 @@
+"""Training the quality predictor: candidates compete forward in time, the winner gets honest error bars.
+
+Nothing here is measured on rows a model was fitted on. Every candidate forecasts the same later reviews from earlier ones; the
+simplest that no other beats by the promotion rule is chosen; its forward residuals give the intervals, its forward probabilities
+the calibration. Then it is fitted on everything.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from feedback_pipeline.errors import LearningError
+from feedback_pipeline.learning.approval import ApprovalModel, fit_approval
+from feedback_pipeline.learning.calibration import Platt
+from feedback_pipeline.learning.conformal import Conformal, Coverage, coverage, forward_intervals
+from feedback_pipeline.learning.noise_ceiling import Ceiling, noise_ceiling
+from feedback_pipeline.learning.panel import Floats
+from feedback_pipeline.learning.promotion import FirstChampion, first_champion
+from feedback_pipeline.learning.quality_features import REVIEWER, leaking_features
+from feedback_pipeline.learning.quality_metrics import Metrics, metrics, metrics_by_agent
+from feedback_pipeline.learning.quality_models import CANDIDATES, eligible
+from feedback_pipeline.learning.quality_models_base import Names
+from feedback_pipeline.learning.quality_predictor import ApprovalRoute, QualityPredictor, SeenRanges
+from feedback_pipeline.learning.quality_rows import QualityRows
+from feedback_pipeline.learning.quality_validation import Fold, forward_baseline, forward_chain, forward_predictions
+
+MIN_OUTPUTS: Final = 10
+_MIN_DECISIONS: Final = 50
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model that competed.
+
+    Attributes:
+        name: In `quality_models.CANDIDATES`.
+        prediction: Forward forecast of each review (M,), NaN where none was made.
+        metrics: Against the mean of the training rows, with intervals; by_agent: the same for each agent.
+        share_of_ceiling: R2 over what is left when reviewers' disagreement is taken away; NaN where unknown.
+        seconds: What fitting and forecasting all windows took.
+    """
+
+    name: str
+    prediction: Floats = field(repr=False)
+    metrics: Metrics
+    by_agent: pd.DataFrame = field(repr=False)
+    share_of_ceiling: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What came of a training.
+
+    Attributes:
+        rows: What it was learned from, without features that leak.
+        candidates: By name, from the simplest on.
+        choice: Which one is the simplest not beaten, with every test.
+        predictor: The choice, fitted on all rows.
+        forward: Indices of the rows that were forecast.
+        p_approve: Forward probability of approval of each review (M,), NaN = none.
+        coverage: Of its forward intervals.
+        ceiling: Of any forecast that does not know the reviewer; residual_ceiling: of one that does.
+        refused: Features left out because they repeat the score.
+        reason: What was not possible with this little data, or None.
+    """
+
+    rows: QualityRows
+    candidates: Mapping[str, Candidate]
+    choice: FirstChampion
+    predictor: QualityPredictor
+    p_approve: Floats = field(repr=False)
+    coverage: Coverage
+    ceiling: Ceiling
+    residual_ceiling: Ceiling
+    refused: tuple[str, ...]
+    reason: str | None
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate chosen."""
+        return self.candidates[self.choice.name]
+
+    @property
+    def residual(self) -> Floats:
+        """Review less forward forecast of the choice (M,), NaN = no forecast."""
+        return self.rows.y - self.chosen.prediction
+
+    def losses(self) -> Floats:
+        """Squared forward errors (M, candidates)."""
+        return np.column_stack([(self.rows.y - one.prediction) ** 2 for one in self.candidates.values()])
+
+
+def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Clock) -> Training:
+    """Let the candidates compete and fit the winner.
+
+    Args:
+        rows: Reviews with an overall score.
+        bounds: Lowest and highest overall score.
+        seed: Of everything random.
+        clock: Seconds; what a candidate took is a tag, never a number that decides.
+
+    Raises:
+        LearningError: fewer than 10 outputs with a score.
+    """
+    if rows.n_outputs < MIN_OUTPUTS:
+        raise LearningError(f"{rows.n_outputs} outputs with a score; the quality predictor needs {MIN_OUTPUTS}")
+    refused = leaking_features(rows.X, rows.y, rows.content)
+    kept = rows if not refused else _without(rows, refused)
+    names = eligible(kept.n_outputs)
+    folds = forward_chain(kept.moment, kept.content)
+    baseline = forward_baseline(kept.y, folds)
+    ceiling = noise_ceiling(kept.y, kept.output, _reviewer_codes(kept))
+    candidates = {name: _compete(name, kept, bounds, seed, folds, baseline, ceiling, clock) for name in names}
+    losses = np.column_stack([(kept.y - one.prediction) ** 2 for one in candidates.values()])
+    choice = first_champion(names, losses, kept.content)
+    chosen = candidates[choice.name]
+    residual = kept.y - chosen.prediction
+    approval, p_approve = _approval_route(kept, chosen.prediction, residual, folds)
+    predictor = QualityPredictor(
+        candidate=choice.name,
+        model=CANDIDATES[choice.name](kept.features, bounds, seed).fit(kept.X, kept.y, content=kept.content),
+        bounds=bounds,
+        conformal=Conformal.of(residual, kept.moment),
+        approval=approval,
+        seen=SeenRanges.of(kept.X, kept.features),
+    )
+    inside = forward_intervals(residual, kept.moment).inside(residual)
+    return Training(
+        rows=kept,
+        candidates=candidates,
+        choice=choice,
+        predictor=predictor,
+        p_approve=p_approve,
+        coverage=coverage(inside, chosen.prediction),
+        ceiling=ceiling,
+        residual_ceiling=noise_ceiling(kept.y, kept.output, _reviewer_codes(kept), chosen.prediction),
+        refused=refused,
+        reason=_too_little(kept.n_outputs),
+    )
+
+
+def _too_little(n_outputs: int) -> str | None:
+    missing = [name for name in CANDIDATES if name not in eligible(n_outputs)]
+    return f"{n_outputs} outputs with a score: too few for {', '.join(missing)}" if missing else None
+
+
+def _without(rows: QualityRows, refused: tuple[str, ...]) -> QualityRows:
+    features = rows.features.without(refused)
+    return QualityRows(features, features.select(rows.X), rows.y, rows.content, rows.output, rows.moment, rows.approved)
+
+
+def _reviewer_codes(rows: QualityRows) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    return Names.of(rows.X[REVIEWER]).codes(rows.X[REVIEWER])
+
+
+def _compete(
+    name: str,
+    rows: QualityRows,
+    bounds: tuple[float, float],
+    seed: int,
+    folds: list[Fold],
+    baseline: Floats,
+    ceiling: Ceiling,
+    clock: Clock,
+) -> Candidate:
+    start = clock()
+    build = partial(CANDIDATES[name], rows.features, bounds, seed)
+    prediction = forward_predictions(build, rows.X, rows.y, rows.content, folds)
+    seconds = clock() - start
+    found = metrics(rows.y, prediction, rows.content, baseline, seed)
+    by_agent = metrics_by_agent(rows.y, prediction, rows.content, baseline, rows.X["agent_name"], seed)
+    share = found.r2.value / ceiling.share if ceiling.share is not None and ceiling.share > 0 else np.nan
+    return Candidate(name, prediction, found, by_agent, share, seconds)
+
+
+def _approval_route(
+    rows: QualityRows, prediction: Floats, residual: Floats, folds: list[Fold]
+) -> tuple[ApprovalRoute | None, Floats]:
+    """The route from score to approval on all rows, and the forward probability of each forecast review."""
+    raw = np.full(len(rows.y), np.nan)
+    score_sd = float(np.nanstd(residual)) if np.isfinite(residual).any() else np.nan
+    if not np.isfinite(score_sd):
+        return None, raw
+    for earlier, later in folds:
+        found = _standards(rows, earlier)
+        if found is not None:
+            model, reviewers = found
+            raw[later] = model.probability(prediction[later], score_sd**2, reviewers.codes(rows.X[REVIEWER].iloc[later]))
+    whole = _standards(rows, np.arange(len(rows.y)))
+    if whole is None:
+        return None, raw
+    platt = Platt.fit(raw, rows.approved, rows.moment)
+    return ApprovalRoute(*whole, score_sd, platt), platt.probability(raw)
+
+
+def _standards(rows: QualityRows, some: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[ApprovalModel, Names] | None:
+    """The approval model of the decisions of known reviewers among some rows, None where they are too few or all alike."""
+    reviewers = Names.of(rows.X[REVIEWER].iloc[some])
+    code, approved = reviewers.codes(rows.X[REVIEWER].iloc[some]), rows.approved[some]
+    used = (code >= 0) & np.isfinite(approved)
+    if used.sum() < _MIN_DECISIONS or np.ptp(approved[used]) == 0:
+        return None
+    return fit_approval(rows.y[some][used], approved[used], code[used], len(reviewers)), reviewers
