@@ -29,7 +29,7 @@ demo: $(STAMP) ## a simulated content agency, learned from, in the terminal and 
 	@$(BIN)/feedback-pipeline demo
 
 test: $(STAMP) ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(STAMP) ## pure code and definitions, in seconds
 	@$(BIN)/python -m pytest -m 'not slow'
@@ -52,6 +52,8 @@ bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.terms
 	@$(BIN)/python -m benchmarks.recommendations
 	@$(BIN)/python -m benchmarks.publish
+	@$(BIN)/python -m benchmarks.quality
+	@$(BIN)/python -m benchmarks.forecasts
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

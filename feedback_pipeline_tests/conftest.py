@@ -1,6 +1,7 @@
 """A real PostgreSQL for the tests: one embedded server a session, a fresh database a test."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from psycopg import sql
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.migrations import migrate
+from feedback_pipeline.storage.tracking import Tracking
 
+# As the program sets it for its children: MLflow would ask the network otherwise.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # Nothing here has to survive a power failure.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "128MB"}
 TEMPLATE = "feedback_template"
+MLFLOW_TEMPLATE = "mlflow_template"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +33,18 @@ def migrated_template(postgres_server: Database) -> str:
     """Name of a migrated database that is copied for each test."""
     migrate(postgres_server.sibling(TEMPLATE))
     return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(postgres_server: Database) -> str:
+    """Name of a database that MLflow has filled; it takes MLflow ten seconds, and is copied for each test."""
+    template = postgres_server.sibling(MLFLOW_TEMPLATE)
+    template.ensure_exists()
+    assert Tracking(template.sqlalchemy_url()).models.versions() == []
+    # Nobody may be connected to a database that is copied, and MLflow keeps connections.
+    with postgres_server.connect(autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (MLFLOW_TEMPLATE,))
+    return MLFLOW_TEMPLATE
 
 
 @pytest.fixture(scope="session")

@@ -53,14 +53,17 @@ def load(folder: Path) -> None:
 @click.option("--executions", default=150, show_default=True, type=click.IntRange(min=1), help="Executions of each agent.")
 @click.option("--reviewers", default=25, show_default=True, type=click.IntRange(min=1), help="People who review.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="The same seed makes the same world.")
+@click.option(
+    "--waiting", default=0, show_default=True, type=click.IntRange(min=0), help="Newest outputs of each without review."
+)
 @click.option("--until", callback=parsed_day, metavar="DAY", help="Last day of the reviews. Default: yesterday (UTC).")
-def simulate(agents: int, executions: int, reviewers: int, seed: int, until: date | None) -> None:
+def simulate(agents: int, executions: int, reviewers: int, seed: int, waiting: int, until: date | None) -> None:
     """Write a simulated content agency with known truth into the database."""
     from feedback_pipeline.commands.worlds import write_simulated_world
     from feedback_pipeline.environment import open_database, settings_from_environment
     from feedback_pipeline.simulation.spec import WorldSpec
 
     last = until or datetime.now(UTC).date() - timedelta(days=1)
-    spec = WorldSpec(agents=agents, executions=executions, reviewers=reviewers, seed=seed, until=last)
+    spec = WorldSpec(agents=agents, executions=executions, reviewers=reviewers, seed=seed, until=last, waiting=waiting)
     with open_database(settings_from_environment()) as database:
         click.echo(write_simulated_world(database, spec))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 from psycopg import sql
 
+from feedback_pipeline.commands.forecasts_rendering import print_queue
 from feedback_pipeline.commands.passes import learn_and_report, set_window
 from feedback_pipeline.commands.patterns_rendering import print_advice
 from feedback_pipeline.commands.rendering import print_highlights
@@ -22,6 +23,7 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.reading import read_findings, read_status
+from feedback_pipeline.storage.reading_forecasts import read_queue
 from feedback_pipeline.storage.reading_patterns import read_improvements
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 
@@ -30,9 +32,11 @@ EXECUTIONS: Final = 150
 REVIEWERS: Final = 25
 DAYS: Final = 90
 SEED: Final = 7
+WAITING: Final = 3
 _TOLD_AGENTS: Final = 3
 _TOLD_FINDINGS: Final = 4
 _TOLD_ADVICE: Final = 3
+_TOLD_OUTPUTS: Final = 3
 
 
 def demonstrate(*, serving: bool) -> None:
@@ -49,7 +53,15 @@ def demonstrate(*, serving: bool) -> None:
             with prepared(settings, overridable=False) as environment:
                 today = datetime.now(UTC).date()
                 until = today - timedelta(days=1)
-                spec = WorldSpec(agents=AGENTS, executions=EXECUTIONS, reviewers=REVIEWERS, seed=SEED, days=DAYS, until=until)
+                spec = WorldSpec(
+                    agents=AGENTS,
+                    executions=EXECUTIONS,
+                    reviewers=REVIEWERS,
+                    seed=SEED,
+                    days=DAYS,
+                    until=until,
+                    waiting=WAITING,
+                )
                 click.echo(write_simulated_world(environment.database, spec))
                 set_window(environment, None)
                 # Every day there is, with or without reviews: in the web UI nothing is left to be done.
@@ -85,7 +97,7 @@ def _clear(server: Database, home: Path) -> None:
 
 
 def _tell(database: Database) -> None:
-    """The strongest findings and recommendations of the agents with the most, then all agents together, then the reviewers."""
+    """The strongest findings and recommendations of the agents with the most, then the fleet, the reviewers, what waits."""
     agents: list[dict[str, Any]] = read_status(database)["agents"]
     agents.sort(key=lambda agent: (-agent["parts"].get("correlations", {}).get("published", 0), agent["agent_name"]))
     for name in [agent["agent_name"] for agent in agents[:_TOLD_AGENTS]]:
@@ -93,6 +105,7 @@ def _tell(database: Database) -> None:
         print_advice(read_improvements(database, name), _TOLD_ADVICE)
     print_highlights(read_findings(database, FLEET), _TOLD_FINDINGS)
     print_reviewer_highlights(read_reviewers(database), read_agreement(database))
+    print_queue(read_queue(database, SEED, _TOLD_OUTPUTS))
 
 
 def _program() -> str:

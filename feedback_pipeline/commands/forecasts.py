@@ -11,13 +11,23 @@ from feedback_pipeline.commands.results import print_json
 @click.option("--reviewer", "reviewers", metavar="ID", multiple=True, help="Also what this reviewer will say; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def forecast(agent: str | None, execution: str | None, reviewers: tuple[str, ...], as_json: bool) -> None:
-    """Show the expected score, its interval and P(approve) of every output, or those of AGENT, that nobody has reviewed yet."""
+    """Show the expected score, its interval and P(approve) of every output, or those of AGENT, that nobody has reviewed yet.
+
+    What a reviewer will say is forecast when it is first asked for, and kept.
+    """
     from feedback_pipeline.commands.forecasts_rendering import print_forecasts
-    from feedback_pipeline.environment import readable_database, settings_from_environment
+    from feedback_pipeline.environment import prepared, readable_database, settings_from_environment
     from feedback_pipeline.storage.reading_forecasts import read_forecasts
 
-    with readable_database(settings_from_environment()) as database:
-        document = read_forecasts(database, agent, execution, reviewers)
+    settings = settings_from_environment()
+    if reviewers:
+        from feedback_pipeline.commands.passes import forecast_unsaid
+
+        with prepared(settings) as environment:
+            document = forecast_unsaid(environment, agent, execution, reviewers)
+    else:
+        with readable_database(settings) as database:
+            document = read_forecasts(database, agent, execution)
     if as_json:
         print_json(document)
     else:

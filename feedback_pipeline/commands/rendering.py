@@ -141,6 +141,10 @@ def print_status(document: Document) -> None:
     if document.get("rejected"):
         refused = ", ".join(f"{reason} {count:,}" for reason, count in document["rejected"].items())
         out.print(f"Refused input: {refused} (table rejected_feedback).")
+    champion = document.get("champion")
+    if champion:
+        named = f"model {champion['model_version']} ({printable(champion['candidate'])})"
+        out.print(Text(f"Outputs without a review are forecast by {named}, champion since {champion['since'][:10]}."))
     out.print(_run_line(run) if run else "Nothing has been learned yet: `feedback-pipeline learn --all`.")
 
 

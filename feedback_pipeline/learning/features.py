@@ -75,6 +75,7 @@ DECISION_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in FE
 
 OUTPUT_KEYS: Final[tuple[str, ...]] = ("agent_name", "execution_id", "content_id", "agent_type", "retry_count")
 """The columns of the feature table that are not features."""
+_OTHER_KEYS: Final = ("start_time", "reviewer_id")  # beside the features where an output is forecast
 
 LARGEST_NUMBER: Final = 1e100
 """A number beyond this, on either side of 0, is no measurement, whatever it is called, and is refused: its square
@@ -111,7 +112,7 @@ def valid_range(name: str) -> tuple[float, float]:
 
 def is_custom_feature_name(name: str) -> bool:
     """Whether a key of `metadata->'features'` can name a feature: a plain identifier that no column already has."""
-    return _CUSTOM_NAME.fullmatch(name) is not None and name not in _BY_NAME and name not in OUTPUT_KEYS
+    return _CUSTOM_NAME.fullmatch(name) is not None and name not in _BY_NAME and name not in (*OUTPUT_KEYS, *_OTHER_KEYS)
 
 
 def is_aspect_name(name: str) -> bool:
@@ -122,5 +123,5 @@ def is_aspect_name(name: str) -> bool:
 def numeric_columns(columns: Iterable[str]) -> list[str]:
     """Return the numeric features among the columns of a feature table: the registry's first, then the custom ones by name."""
     present = set(columns)
-    custom = present.difference(_BY_NAME, OUTPUT_KEYS)
+    custom = present.difference(_BY_NAME, OUTPUT_KEYS, _OTHER_KEYS)
     return [name for name in NUMERIC_FEATURES if name in present] + sorted(custom)

@@ -6,7 +6,7 @@ the calibration. Then it is fitted on everything.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -22,7 +22,7 @@ from feedback_pipeline.learning.panel import Floats
 from feedback_pipeline.learning.promotion import FirstChampion, first_champion
 from feedback_pipeline.learning.quality_features import REVIEWER, leaking_features
 from feedback_pipeline.learning.quality_metrics import Metrics, metrics, metrics_by_agent
-from feedback_pipeline.learning.quality_models import CANDIDATES, eligible
+from feedback_pipeline.learning.quality_models import CANDIDATES, COMPARISON, eligible
 from feedback_pipeline.learning.quality_models_base import Names
 from feedback_pipeline.learning.quality_predictor import ApprovalRoute, QualityPredictor, SeenRanges
 from feedback_pipeline.learning.quality_rows import QualityRows
@@ -30,6 +30,7 @@ from feedback_pipeline.learning.quality_validation import Fold, forward_baseline
 
 MIN_OUTPUTS: Final = 10
 _MIN_DECISIONS: Final = 50
+_ROUNDING: Final = 1e-9
 
 Clock = Callable[[], float]
 
@@ -42,7 +43,7 @@ class Candidate:
         name: In `quality_models.CANDIDATES`.
         prediction: Forward forecast of each review (M,), NaN where none was made.
         metrics: Against the mean of the training rows, with intervals; by_agent: the same for each agent.
-        share_of_ceiling: R2 over what is left when reviewers' disagreement is taken away; NaN where unknown.
+        share_of_ceiling: R2 over the ceiling of forecasts that know the reviewer, `Training.residual_ceiling`; NaN = unknown.
         seconds: What fitting and forecasting all windows took.
     """
 
@@ -63,7 +64,6 @@ class Training:
         candidates: By name, from the simplest on.
         choice: Which one is the simplest not beaten, with every test.
         predictor: The choice, fitted on all rows.
-        forward: Indices of the rows that were forecast.
         p_approve: Forward probability of approval of each review (M,), NaN = none.
         coverage: Of its forward intervals.
         ceiling: Of any forecast that does not know the reviewer; residual_ceiling: of one that does.
@@ -115,13 +115,16 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
     kept = rows if not refused else _without(rows, refused)
     names = eligible(kept.n_outputs)
     folds = forward_chain(kept.moment, kept.content)
-    baseline = forward_baseline(kept.y, folds)
-    ceiling = noise_ceiling(kept.y, kept.output, _reviewer_codes(kept))
-    candidates = {name: _compete(name, kept, bounds, seed, folds, baseline, ceiling, clock) for name in names}
-    losses = np.column_stack([(kept.y - one.prediction) ** 2 for one in candidates.values()])
-    choice = first_champion(names, losses, kept.content)
+    baseline = _but_for_rounding(forward_baseline(kept.y, folds), kept.y)
+    candidates = {name: _compete(name, kept, bounds, seed, folds, baseline, clock) for name in names}
+    # The forest is there to be compared with, not to be chosen.
+    running = [name for name in names if name != COMPARISON]
+    losses = np.column_stack([(kept.y - candidates[name].prediction) ** 2 for name in running])
+    choice = first_champion(running, losses, kept.content)
     chosen = candidates[choice.name]
     residual = kept.y - chosen.prediction
+    reviewer = _reviewer_codes(kept)
+    known_ceiling = noise_ceiling(kept.y, kept.output, reviewer, chosen.prediction)
     approval, p_approve = _approval_route(kept, chosen.prediction, residual, folds)
     predictor = QualityPredictor(
         candidate=choice.name,
@@ -134,13 +137,13 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
     inside = forward_intervals(residual, kept.moment).inside(residual)
     return Training(
         rows=kept,
-        candidates=candidates,
+        candidates={name: _with_share(one, known_ceiling) for name, one in candidates.items()},
         choice=choice,
         predictor=predictor,
         p_approve=p_approve,
         coverage=coverage(inside, chosen.prediction),
-        ceiling=ceiling,
-        residual_ceiling=noise_ceiling(kept.y, kept.output, _reviewer_codes(kept), chosen.prediction),
+        ceiling=noise_ceiling(kept.y, kept.output, reviewer),
+        residual_ceiling=known_ceiling,
         refused=refused,
         reason=_too_little(kept.n_outputs),
     )
@@ -167,17 +170,24 @@ def _compete(
     seed: int,
     folds: list[Fold],
     baseline: Floats,
-    ceiling: Ceiling,
     clock: Clock,
 ) -> Candidate:
     start = clock()
     build = partial(CANDIDATES[name], rows.features, bounds, seed)
-    prediction = forward_predictions(build, rows.X, rows.y, rows.content, folds)
+    prediction = _but_for_rounding(forward_predictions(build, rows.X, rows.y, rows.content, folds), rows.y)
     seconds = clock() - start
     found = metrics(rows.y, prediction, rows.content, baseline, seed)
     by_agent = metrics_by_agent(rows.y, prediction, rows.content, baseline, rows.X["agent_name"], seed)
-    share = found.r2.value / ceiling.share if ceiling.share is not None and ceiling.share > 0 else np.nan
-    return Candidate(name, prediction, found, by_agent, share, seconds)
+    return Candidate(name, prediction, found, by_agent, np.nan, seconds)
+
+
+def _but_for_rounding(forecast: Floats, y: Floats) -> Floats:
+    """Forecasts that miss the score (M,) by rounding alone hit it: where all scores are equal nobody wins by such misses."""
+    return np.where(np.abs(forecast - y) <= _ROUNDING * (1.0 + np.abs(y)), y, forecast)
+
+
+def _with_share(candidate: Candidate, ceiling: Ceiling) -> Candidate:
+    return replace(candidate, share_of_ceiling=candidate.metrics.r2.value / ceiling.share if ceiling.share else np.nan)
 
 
 def _approval_route(
@@ -196,8 +206,17 @@ def _approval_route(
     whole = _standards(rows, np.arange(len(rows.y)))
     if whole is None:
         return None, raw
-    platt = Platt.fit(raw, rows.approved, rows.moment)
-    return ApprovalRoute(*whole, score_sd, platt), platt.probability(raw)
+    route = ApprovalRoute(*whole, score_sd, Platt.fit(raw, rows.approved, rows.moment))
+    return route, _calibrated_forward(raw, rows, folds)
+
+
+def _calibrated_forward(raw: Floats, rows: QualityRows, folds: list[Fold]) -> Floats:
+    """Each window calibrated on the forecasts of the windows before it; those of the first window stay as they are."""
+    calibrated, before = raw.copy(), np.full(len(raw), np.nan)
+    for _, later in folds:
+        calibrated[later] = Platt.fit(before, rows.approved, rows.moment).probability(raw[later])
+        before[later] = raw[later]
+    return calibrated
 
 
 def _standards(rows: QualityRows, some: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[ApprovalModel, Names] | None:

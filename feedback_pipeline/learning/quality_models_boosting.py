@@ -23,7 +23,8 @@ MOST_TREES: Final = 150
 MOST_LEVELS: Final = 255
 """Of one column of codes: scikit-learn's trees take no more."""
 _ONE_SIDED: Final = 1.645
-_SINGLE: Final = float(np.finfo(np.float32).max)
+_SINGLE: Final = 1e30
+"""Where numbers are cut off: sums of many must still fit a float32."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -90,7 +91,7 @@ class BoostingModel(QualityModel):
 
 
 def single(value: Floats) -> Matrix:
-    """Finite numbers as float32, those too large for it as the largest; NaN where there is none."""
+    """Finite numbers as float32, at most 1e30 either way; NaN where there is none."""
     return np.where(np.isfinite(value), np.clip(value, -_SINGLE, _SINGLE), np.nan).astype(np.float32)
 
 
@@ -121,7 +122,7 @@ def fit_trees(
         seed: Of the trees.
     """
     present = np.unique(fold)
-    if len(present) < 2:
+    if len(present) < 2 or not matrix.shape[1]:
         return None
     gain, square = np.zeros(MOST_TREES), np.zeros(MOST_TREES)
     for k in present:

@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.quality_models_base import QualityModel, TrainingRows
+from feedback_pipeline.learning.quality_models_boosting import single
 
 FOREST_FEATURES: Final = (
     "duration_ms",
@@ -45,5 +46,4 @@ class ForestModel(QualityModel):
     def _matrix(self, X: pd.DataFrame) -> npt.NDArray[np.float32]:
         names = [name for name in FOREST_FEATURES if name in self.features.numeric]
         matrix = X[names].to_numpy(dtype=np.float64, na_value=np.nan).reshape(len(X), len(names))
-        limit = np.finfo(np.float32).max
-        return np.where(np.isfinite(matrix), np.clip(matrix, -limit, limit), np.nan).astype(np.float32)
+        return single(matrix)

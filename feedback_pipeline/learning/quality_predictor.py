@@ -18,7 +18,7 @@ from feedback_pipeline.learning.panel import Floats
 from feedback_pipeline.learning.quality_features import REVIEWER, FeatureList
 from feedback_pipeline.learning.quality_models_base import Names, QualityModel
 
-FORECAST_COLUMNS: Final = ("score", "low", "high", "p_approve", "abstain", "reason")
+PREDICTION_COLUMNS: Final = ("score", "low", "high", "p_approve")
 _MARGIN: Final = 0.5  # of the observed range: how far beyond it a value is still no stranger
 
 
@@ -94,6 +94,14 @@ class QualityPredictor:
     seen: SeenRanges
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:
+        """`forecast` without saying where it abstains: PREDICTION_COLUMNS, all numbers."""
+        return self.forecast(X)[list(PREDICTION_COLUMNS)]
+
+    def get_raw_model(self) -> "QualityPredictor":
+        """Itself: what MLflow calls on the model it loaded."""
+        return self
+
+    def forecast(self, X: pd.DataFrame) -> pd.DataFrame:
         """Forecast every row.
 
         Args:
@@ -121,4 +129,4 @@ class QualityPredictor:
         frame = pd.DataFrame(columns)
         frame["abstain"] = outside | (self.conformal.reason is not None)
         frame["reason"] = pd.Series(reason, dtype=object)
-        return frame[list(FORECAST_COLUMNS)]
+        return frame

@@ -83,17 +83,24 @@ def adjusted_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
     Raises:
         StoreError: there is no such result, or days were extracted again since.
     """
+    return _panel(store, "adjusted")
+
+
+def raw_panel(store: FeatureStore) -> tuple[str, Panel, dict[str, Any]]:
+    """As `adjusted_panel`, with the scores as they were given."""
+    return _panel(store, "score")
+
+
+def _panel(store: FeatureStore, kind: str) -> tuple[str, Panel, dict[str, Any]]:
     learning_run_id = latest_run(store, PREFERENCE_MODELS)
     frames, facts = store.read_result(learning_run_id, PREFERENCE_MODELS)
     aspects, reviews = tuple(facts["aspects"]), frames["reviews"]
-    adjusted = (
-        reviews[[f"adjusted:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
-    )
+    scores = reviews[[f"{kind}:{aspect}" for aspect in aspects]].to_numpy(dtype=np.float64).reshape(len(reviews), len(aspects))
     window = window_of(facts)
     if facts["days_digest"] != days_digest(store, window):
         raise StoreError("days of the window were extracted again since preference_models; materialize preference_models again")
     features = store.read_outputs(*window.days)
-    return learning_run_id, build_panel(reviews[REVIEW_COLUMNS], adjusted, aspects, features.to_pandas()), facts
+    return learning_run_id, build_panel(reviews[REVIEW_COLUMNS], scores, aspects, features.to_pandas()), facts
 
 
 def window_of(facts: dict[str, Any]) -> Window:

@@ -9,15 +9,17 @@ from feedback_pipeline.orchestration.assets import GROUPS
 from feedback_pipeline.orchestration.checks import checks
 from feedback_pipeline.orchestration.jobs import jobs
 from feedback_pipeline.orchestration.pattern_checks import checks as pattern_checks
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
+from feedback_pipeline.orchestration.quality_checks import checks as quality_checks
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock, TrackingResource
 from feedback_pipeline.orchestration.reviewer_checks import reviewers_checks
+from feedback_pipeline.orchestration.sensors import sensors
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Fresh definitions; opens no connection and reads no file.
 
     Args:
-        resource_overrides: replaces resources by name: `database`, `feature_store`, `learning_lock`.
+        resource_overrides: replaces resources by name: `database`, `feature_store`, `learning_lock`, `tracking`.
     """
     given = dict(resource_overrides or {})
     database = given.get("database", DatabaseResource(url=dg.EnvVar("FEEDBACK_DATABASE_URL")))
@@ -25,11 +27,13 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         "database": database,
         "feature_store": FeatureStoreResource(),
         "learning_lock": LearningLock(database=database),
+        "tracking": TrackingResource(),
     }
     return dg.Definitions(
         assets=[asset for modules in GROUPS.values() for module in modules for asset in module.assets],
-        asset_checks=[*checks, reviewers_checks, *pattern_checks],
+        asset_checks=[*checks, reviewers_checks, *pattern_checks, *quality_checks],
         jobs=jobs,
+        sensors=sensors,
         resources=resources | given,
         executor=dg.in_process_executor,
     )

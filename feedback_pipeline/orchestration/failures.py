@@ -31,11 +31,15 @@ def only_stores_are_retried() -> Iterator[None]:
     """
     from psycopg import OperationalError
 
+    from feedback_pipeline.storage.database_errors import public_message
+
     with in_own_words():
         try:
             yield
-        except (StoreUnavailable, OperationalError):
-            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_AFTER_S) from None
+        except (StoreUnavailable, OperationalError) as error:
+            # What is told when the last attempt failed: without its own causes, see `in_own_words`.
+            cause = StoreUnavailable(str(error) if isinstance(error, StoreUnavailable) else public_message(error))
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_AFTER_S) from cause
 
 
 @contextmanager

@@ -166,3 +166,44 @@ REPORT: Final = table_schema(
         ("conflicts", "string", "what speaks against it"),
     ]
 )
+
+CANDIDATES: Final = table_schema(
+    [
+        ("candidate", "string", "the model that competed, from the simplest on"),
+        ("chosen", "bool", "the simplest that no other beats by the promotion rule"),
+        ("r2", "float", "share of the variance of later reviews explained; 0 = no better than the mean of the earlier ones"),
+        ("r2_low", "float", "95 % interval over contents"),
+        ("r2_high", "float", "95 % interval over contents"),
+        ("rmse", "float", "points"),
+        ("mae", "float", "points"),
+        ("spearman", "float", "rank correlation with the review"),
+        ("share_of_ceiling", "float", "R2 over what is left when the reviewers' disagreement is taken away"),
+        ("n", "int", "reviews forecast from earlier ones"),
+        ("fit_seconds", "float", "time for all windows"),
+    ]
+)
+
+MODELS: Final = table_schema(
+    [
+        ("model_version", "int", "of the registered model"),
+        ("candidate", "string", "which of the candidates it is"),
+        ("trained_at", "timestamp", "when"),
+        ("champion_since", "timestamp", "when it became champion; missing = never"),
+        ("champion_until", "timestamp", "when it was replaced"),
+        ("r2", "float", "forward in time"),
+        ("rmse", "float", "points, forward in time"),
+        ("reason", "string", "why it became champion, or did not"),
+    ]
+)
+
+FORECASTS: Final = table_schema(
+    [
+        ("agent_name", "string", "who wrote the output"),
+        ("score", "float", "expected overall score of a review by the average reviewer"),
+        ("low", "float", "90 % interval of one review"),
+        ("high", "float", "90 % interval of one review"),
+        ("p_approve", "float", "chance of approval"),
+        ("abstain", "bool", "the numbers are not to be relied on"),
+        ("reason", "string", "why not"),
+    ]
+)

@@ -8,7 +8,7 @@ import dagster as dg
 
 from feedback_pipeline.errors import FeedbackError, LearningError
 from feedback_pipeline.orchestration.build import build_defs
-from feedback_pipeline.orchestration.jobs import REDUCE_ASSETS, learn
+from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, REDUCE_ASSETS, learn
 from feedback_pipeline.orchestration.partitions import range_tags
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run_learning(days: Sequence[date]) -> str:
         result = job.execute_in_process(
             instance=instance,
             tags=range_tags(days) | _ORIGIN_TAG,
-            asset_selection=None if days else list(REDUCE_ASSETS),
+            asset_selection=None if days else [*REDUCE_ASSETS, *FORECAST_ASSETS],
             run_config=_QUIET,
             raise_on_error=False,
         )

@@ -4,6 +4,7 @@ Belongs here: fields, their descriptions, setup and teardown. Does not belong he
 Dagster would want too.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from feedback_pipeline.settings import Settings
 if TYPE_CHECKING:
     from feedback_pipeline.storage.database import Database
     from feedback_pipeline.storage.feature_store import FeatureStore
+    from feedback_pipeline.storage.tracking import Tracking
 
 INSTALLATION_TAG: Final = "feedback_pipeline/installation"
 
@@ -47,6 +49,33 @@ class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with database.connect() as connection:
             installation = read_installation(connection)
         return FeatureStore(self.root or Settings().store, installation.id)
+
+
+class TrackingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The MLflow store with the runs and versions of the quality predictor."""
+
+    uri: str = Field(default="", description="database or tracking server; empty: what MLFLOW_TRACKING_URI says")
+
+    def open(self) -> "Tracking":
+        """The plain object; reaches no store yet.
+
+        Raises:
+            UserError: no store is named, or none that MLflow can use.
+        """
+        from feedback_pipeline.storage.tracking import Tracking
+        from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
+
+        uri = self.uri or os.environ.get(TRACKING_VARIABLE, "")
+        if not uri:
+            raise UserError(
+                f"no MLflow store is named; start this with `feedback-pipeline run -- ...`, or set {TRACKING_VARIABLE}"
+            )
+        return Tracking(uri, Settings().mlflow_artifacts or "")
+
+    @property
+    def address(self) -> str:
+        """Where the web UI of MLflow answers; empty where nobody said."""
+        return Settings().mlflow_url or ""
 
 
 class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -74,7 +74,8 @@ class WorldSpec:
         drift: points that scores rise over the whole period.
         step: points that scores rise where the confidence is above .7, with planted effects.
         days: length of the period in days; every review lies in it.
-        until: last UTC day of reviewed_at; it holds at least one review.
+        until: last UTC day of reviewed_at; it holds at least one review, unless all of them wait.
+        waiting: newest outputs of each agent that nobody has reviewed yet.
     """
 
     agents: int = 60
@@ -91,12 +92,13 @@ class WorldSpec:
     step: float = STEP_POINTS
     days: int = 90
     until: date = date(2026, 6, 30)
+    waiting: int = 0
 
     def __post_init__(self) -> None:
         for name in ("agents", "executions", "reviewers", "days"):
             if getattr(self, name) < 1:
                 raise UserError(f"a simulated world needs at least one of {name}, got {getattr(self, name)}: give 1 or more")
-        for name in ("seed", "reviews_per_content", "decisions_per_execution"):
+        for name in ("seed", "reviews_per_content", "decisions_per_execution", "waiting"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} of a simulated world cannot be negative, got {getattr(self, name)}: give 0 or more")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from feedback_pipeline.simulation import spec as model
@@ -58,6 +59,8 @@ def simulate(spec: WorldSpec) -> World:
     order = np.argsort(reviewed, kind="stable")
     output, reviewer, reviewed = output[order], reviewer[order], reviewed[order]
     executions = _execution_frame(spec, outputs, started)
+    given = ~_waiting(spec, outputs.agent, started)[output]
+    output, reviewer, reviewed = output[given], reviewer[given], reviewed[given]
     reviews = _review_frame(spec, executions, outputs, reviewers, output, reviewer, reviewed)
     return World(spec, executions, reviews, agents, reviewers, outputs, output, reviewer)
 
@@ -89,6 +92,15 @@ def _times(spec: WorldSpec, output: Ints, again: Ints, outputs: int) -> tuple[In
     reviewed = np.concatenate([first, second])
     shift = (spec.days - 1 - reviewed.max() // _DAY_SECONDS) * _DAY_SECONDS
     return started + shift, reviewed + shift
+
+
+def _waiting(spec: WorldSpec, agent: Ints, started: Ints) -> npt.NDArray[np.bool_]:
+    """Whether an output is among the newest of its agent that are still to be reviewed (N,)."""
+    newest_first = np.lexsort((-started, agent))
+    place = np.empty(agent.size, dtype=np.intp)
+    place[newest_first] = np.arange(agent.size) - np.searchsorted(agent[newest_first], agent[newest_first])
+    waiting: npt.NDArray[np.bool_] = place < spec.waiting
+    return waiting
 
 
 def _moments(spec: WorldSpec, seconds: Ints) -> pd.DatetimeIndex:

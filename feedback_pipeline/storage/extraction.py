@@ -21,7 +21,7 @@ from feedback_pipeline.storage.day_reading import DayReader
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.ledger_settling import settle, settled_entries
 
-EXTRACTION_VERSION: Final = 3
+EXTRACTION_VERSION: Final = 4
 """To be raised whenever the same rows of the database would be stored differently."""
 
 GROUP_REVIEWS: Final = 100_000

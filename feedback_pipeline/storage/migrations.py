@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -136,7 +137,9 @@ def _apply_concurrent(connection: Connection, migration: Migration) -> None:
             _drop_if_invalid(connection, index.group(1))
             # It waits for old transactions, but blocks nobody meanwhile.
             connection.execute(sql.SQL("SET lock_timeout = {}").format(INDEX_LOCK_TIMEOUT_MS))
-            connection.execute(statement.encode())
+            # An index is for speed alone: a source table without the column has none.
+            with suppress(psycopg.errors.UndefinedColumn):
+                connection.execute(statement.encode())
         else:
             _behind_locks(connection, partial(connection.execute, statement.encode()))
     _record(connection, migration)

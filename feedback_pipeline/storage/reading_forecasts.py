@@ -22,6 +22,10 @@ _FORECASTS: Final = SQL(
 )
 _OF_THE_QUEUE: Final = ("agent_name", "execution_id", "score", "low", "high", "p_approve", "abstain", "reason", "made_at")
 _MOST_NAMED: Final = 20
+NO_CHAMPION: Final = (
+    "the quality predictor has no champion yet, so nothing is forecast; run `feedback-pipeline learn --all`, "
+    "which trains one from the reviews that have scores"
+)
 
 
 def read_forecasts(
@@ -115,10 +119,7 @@ def known_champion(connection: Connection) -> Document:
     """
     champion = champion_document(connection)
     if champion is None:
-        raise UserError(
-            "the quality predictor has no champion yet, so nothing is forecast; run `feedback-pipeline learn --all`, "
-            "which trains one from the reviews that have scores"
-        )
+        raise UserError(NO_CHAMPION)
     return champion
 
 

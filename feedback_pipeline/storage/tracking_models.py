@@ -149,6 +149,16 @@ class LoadedModel:
     version: Version
     model: Any
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns the model takes, in its own order."""
+        return tuple(column.name for column in self.model.metadata.get_input_schema().inputs)
+
+    @property
+    def logged(self) -> Any:
+        """The object that was logged; it has to offer `get_raw_model`."""
+        return self.model.get_raw_model()
+
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Score rows; columns in any order, whole numbers and missing values as they come.
 

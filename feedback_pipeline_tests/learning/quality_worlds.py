@@ -45,7 +45,7 @@ def quality_world(spec: WorldSpec) -> QualityWorld:
 def planted_level(world: World) -> Floats:
     """Mean over the aspects of what agent and features give each output (N,)."""
     spec, agents, outputs = world.spec, world.agents, world.outputs
-    level = agents.level[outputs.agent] + np.einsum("nf,nf->n", outputs.z, agents.slopes.mean(axis=2)[outputs.agent])
+    level: Floats = agents.level[outputs.agent] + np.einsum("nf,nf->n", outputs.z, agents.slopes.mean(axis=2)[outputs.agent])
     if spec.effects or spec.best_length:
         length = outputs.z[:, model.SLOPED.index("word_count")] * model.WORDS_LOG_SD
         level -= model.LENGTH_CURVATURE * (length**2 - model.WORDS_LOG_SD**2)

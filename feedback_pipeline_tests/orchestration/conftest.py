@@ -26,9 +26,12 @@ def world() -> World:
 
 @pytest.fixture
 def environment(
-    database: Database, postgres_server: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, postgres_server: Database, mlflow_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Environment]:
     """The environment of a command, adopted by this process for one test."""
+    with postgres_server.connect(autocommit=True) as connection:
+        beside = sql.Identifier(f"{database.name}_mlflow")
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(beside, sql.Identifier(mlflow_template)))
     settings = Settings(database_url=database.url, home=tmp_path / "home", store_url=None)  # type: ignore[arg-type]
     with prepared(settings, overridable=False) as ready:
         for name, value in ready.variables.items():
@@ -36,8 +39,8 @@ def environment(
         yield ready
     with postgres_server.connect(autocommit=True) as connection:
         for kind in ("dagster", "mlflow"):
-            name = sql.Identifier(f"{database.name}_{kind}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            beside = sql.Identifier(f"{database.name}_{kind}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ ASSETS = {
     "decision_patterns": "insights",
     "content_strategy": "insights",
     "learned_improvements": "published",
+    "quality_predictor": "forecasts",
+    "quality_forecasts": "forecasts",
     "agent_report": "reports",
 }
 CHECKS = {
@@ -36,8 +38,13 @@ CHECKS = {
     ("decision_patterns", "patterns_valid", True),
     ("content_strategy", "strategy_valid", True),
     ("learned_improvements", "recommendations_valid", False),
+    ("quality_predictor", "champion_beats_baselines", False),
+    ("quality_predictor", "no_drift", False),
+    ("quality_predictor", "agents_have_reviews", False),
+    ("quality_forecasts", "forecasts_cover_reviews", False),
 }
 REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
+FORECASTS = ("quality_predictor", "quality_forecasts")
 EDGES = {
     "human_feedback": {"agent_performance", "agent_decisions", "content_review_workflows", "review_feedback"},
     "feature_table": {"human_feedback", "agent_performance", "agent_decisions", "content_review_workflows"},
@@ -46,6 +53,8 @@ EDGES = {
     "decision_patterns": {"preference_models", "quality_correlations", "feature_table"},
     "content_strategy": {"preference_models", "feature_table"},
     "learned_improvements": {"preference_models", "quality_correlations", "decision_patterns", "content_strategy"},
+    "quality_predictor": {"preference_models", "feature_table"},
+    "quality_forecasts": {"quality_predictor", "agent_performance", "agent_decisions", "content_review_workflows"},
     "agent_report": {"learned_improvements"},
 }
 
@@ -120,13 +129,30 @@ def test_a_report_needs_no_lock(defs: dg.Definitions) -> None:
     assert "learning_lock" not in node.assets_def.required_resource_keys
 
 
+def test_what_is_published_waits_for_no_forecast(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    assert not graph.get(dg.AssetKey("learned_improvements")).parent_keys & {dg.AssetKey(name) for name in FORECASTS}
+    for name in FORECASTS:
+        definition = graph.get(dg.AssetKey(name)).assets_def
+        assert definition.op.tags["dagster/priority"] == "-1"
+        assert "tracking" in definition.required_resource_keys
+    # New outputs are forecast while a pass learns.
+    assert "learning_lock" not in graph.get(dg.AssetKey("quality_forecasts")).assets_def.required_resource_keys
+
+
+def test_the_job_forecast_is_light(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("forecast")
+    assert {key.path[-1] for key in job.asset_layer.selected_asset_keys} == {"quality_forecasts"}
+    assert job.executor_def is dg.in_process_executor
+
+
 def test_the_job_learn_holds_days_and_reduce(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("learn")
     selected = {key.path[-1] for key in job.asset_layer.selected_asset_keys}
-    assert selected == {"human_feedback", "feature_table", *REDUCE}
+    assert selected == {"human_feedback", "feature_table", *REDUCE, *FORECASTS}
     assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == {name for _, name, _ in CHECKS}
     assert job.executor_def is dg.in_process_executor
-    assert [job.name for job in defs.jobs or []] == ["learn"]
+    assert [job.name for job in defs.jobs or []] == ["learn", "forecast"]
 
 
 def test_columns_come_from_columns_that_exist(specs: dict[str, dg.AssetSpec]) -> None:

@@ -100,7 +100,13 @@ def test_of_what_is_not_published_only_the_description_of_one_class_is_written(d
 def test_the_run_counts_patterns_by_type_and_recommendations(database: Database) -> None:
     publish_run(database, publication(3, correlations=2, patterns=4, recommendations=2))
     assert rows(database, "SELECT summary FROM learning_runs")[0][0] == {
-        **{"sample_size": 300, "patterns_learned": 4 * 2 + 4 * 4, "correlations_found": 3 * 2, "recommendations": 6},
+        **{
+            "sample_size": 300,
+            "patterns_learned": 4 * 2 + 4 * 4,
+            "correlations_found": 3 * 2,
+            "recommendations": 6,
+            "fleet_parts": {},
+        },
         "patterns": {
             **{CORRELATION_PATTERN: 8, "comment_terms": 4, "decision_rule": 4, "quality_threshold": 4, "successful_decisions": 4}
         },

@@ -1,0 +1,47 @@
+"""Sensors: what starts a run by itself."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import dagster as dg
+
+from feedback_pipeline.orchestration.failures import in_own_words
+from feedback_pipeline.orchestration.jobs import forecast
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.settings import Settings
+
+EVERY_S: Final = 300
+_UNDER_WAY: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dg.sensor(
+    name="outputs_without_forecast",
+    job=forecast,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Every five minutes: forecasts the outputs that came since, where there are any and a champion to ask.",
+)
+def outputs_without_forecast(
+    context: dg.SensorEvaluationContext, database: DatabaseResource, feature_store: FeatureStoreResource
+) -> dg.RunRequest | dg.SkipReason:
+    """Starts the job `forecast` when an output waits for a forecast and no such run is under way."""
+    from feedback_pipeline.learning_pass.forecasts import outputs_wait
+
+    running = dg.RunsFilter(job_name=forecast.name, statuses=_UNDER_WAY)
+    if context.instance.get_runs_count(running):
+        return dg.SkipReason("a run that forecasts is under way")
+    plain = database.open()
+    with in_own_words():
+        store = feature_store.open(plain)
+        if outputs_wait(plain, store, Settings(), now=datetime.now(UTC)):
+            return dg.RunRequest()
+    return dg.SkipReason("no output waits for a forecast, or there is no champion to ask")
+
+
+sensors = [outputs_without_forecast]
