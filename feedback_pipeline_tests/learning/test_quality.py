@@ -5,11 +5,14 @@ from dataclasses import replace
 from itertools import count
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning import quality
+from feedback_pipeline.learning.calibration import Platt
 from feedback_pipeline.learning.conformal import Conformal
 from feedback_pipeline.learning.panel import Floats, Ints
 from feedback_pipeline.learning.quality import Clock, Training, train
@@ -184,7 +187,7 @@ def test_below_fifty_outputs_the_mean_is_all_there_is(n: int, few: QualityRows) 
         assert forecast["abstain"].all()
 
 
-@pytest.mark.parametrize("score", [7.25, 7.3, 0.0])
+@pytest.mark.parametrize("score", [7.25, 7.3])
 def test_one_constant_score_is_forecast_and_nothing_is_explained(score: float, rows: QualityRows) -> None:
     found = trained(replace(rows, y=np.full(len(rows.y), score)))
     assert (found.choice.name, found.choice.little_to_predict) == (MEAN, True)
@@ -198,6 +201,7 @@ def test_one_constant_score_is_forecast_and_nothing_is_explained(score: float, r
     assert not forecast["abstain"].any()
 
 
+@pytest.mark.usefixtures("only_the_mean")
 @pytest.mark.parametrize("approved", [np.nan, 1.0, 0.0])
 def test_without_decisions_that_differ_there_is_no_probability(approved: float, few: QualityRows) -> None:
     found = trained(replace(few, approved=np.full(len(few.y), approved)))
@@ -290,3 +294,22 @@ def test_a_window_is_calibrated_on_the_decisions_before_it(rows: QualityRows) ->
     np.testing.assert_array_equal(early.p_approve[first], plain.p_approve[first])
     for later in (second, last):
         assert (early.p_approve[later] != plain.p_approve[later]).all()
+
+
+@pytest.mark.usefixtures("only_the_mean")
+def test_the_calibration_of_a_window_has_seen_all_forecasts_before_it(rows: QualityRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Platt):
+        """Gives every forecast a probability that says how many it was fitted on."""
+
+        @classmethod
+        def fit(cls, p: Floats, approved: Floats, moment: npt.NDArray[np.int64] | None = None) -> "Counting":
+            seen = int(np.isfinite(p).sum())
+            return cls(seen / len(p), 0.0, seen, None)
+
+    monkeypatch.setattr(quality, "Platt", Counting)
+    found, seen = trained(rows), 0
+    for later in windows(rows):
+        np.testing.assert_array_equal(found.p_approve[later], expit(seen / len(rows.y)))
+        seen += len(later)
+    assert found.predictor.approval is not None
+    assert found.predictor.approval.platt.n == seen

@@ -195,13 +195,13 @@ def test_no_features_and_no_rows_have_no_strangers() -> None:
 def test_the_route_is_the_standard_of_the_reviewer_averaged_over_scores_then_calibrated(route: ApprovalRoute) -> None:
     score = np.linspace(1.0, 9.0, 7)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    model = route.model
+    model, uncertain = route.model, replace(route, score_sd=2.0)
     cases = [(name, model.intercept[i], model.intercept_variance[i]) for i, name in enumerate(route.reviewers.values)]
     cases += [(None, model.population_intercept, model.population_variance)]
     for reviewer, intercept, variance in cases:
-        sd = np.sqrt(variance + (model.slope * 1.1) ** 2)
+        sd = np.sqrt(variance + (model.slope * 2.0) ** 2)
         exact = expit((intercept + model.slope * score)[:, None] + sd * nodes) @ weights / weights.sum()
-        found = route.probability(score, pd.Series([reviewer] * 7, dtype=object))
+        found = uncertain.probability(score, pd.Series([reviewer] * 7, dtype=object))
         uncalibrated = expit((logit(found) - 0.2) / 0.9)
         np.testing.assert_allclose(uncalibrated, exact, atol=0.021)  # the probit approximation is within .02
         assert (np.diff(found) > 0).all()
