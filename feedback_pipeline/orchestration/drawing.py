@@ -41,10 +41,13 @@ def new_figure(width: float, height: float) -> "Figure":
 
 def as_png(figure: "Figure") -> bytes:
     """The figure as a PNG; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)  # drawn as a box
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        # savefig would lay it out and draw it twice.
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

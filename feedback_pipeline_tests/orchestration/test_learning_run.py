@@ -14,10 +14,11 @@ from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.learning_run import run_learning
 from feedback_pipeline.orchestration.resources import installation_tag
 from feedback_pipeline.simulation.world import World
-from feedback_pipeline.storage.extraction import extract, pending_days
+from feedback_pipeline.storage.extraction import extract
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.pass_lock import pass_is_running
 from feedback_pipeline.storage.reading import read_status
+from feedback_pipeline_tests.orchestration.conftest import Learned, days_of, pending
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,12 +30,6 @@ DAY_ASSETS = ("human_feedback", "feature_table")
 REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
 # So few outputs can leave an aspect's agreement indistinguishable from chance, and no model better than the mean.
 MAY_WARN = {"reviewers_agree", "champion_beats_baselines"}
-
-
-def _pending(environment: Environment) -> list[date]:
-    store = open_store(environment.database, environment.settings)
-    with environment.database.snapshot() as connection:
-        return pending_days(connection, store, environment.settings)
 
 
 def _materializations(instance: dg.DagsterInstance, run_id: str, asset: str) -> list[dg.AssetMaterialization]:
@@ -72,9 +67,9 @@ def test_one_run_over_the_range_then_only_what_changed(
     simulated: Environment, instance: dg.DagsterInstance, world: World
 ) -> None:
     reviewed = sorted({moment.date() for moment in world.reviews["reviewed_at"]})
-    assert _pending(simulated) == reviewed
+    assert pending(simulated) == reviewed
 
-    first = run_learning(_pending(simulated))
+    first = run_learning(pending(simulated))
     assert [run.run_id for run in instance.get_runs()] == [first]
     assert set(_states(instance, first).values()) == {"read"}
     for asset in DAY_ASSETS:
@@ -83,7 +78,7 @@ def test_one_run_over_the_range_then_only_what_changed(
         assert len(_materializations(instance, first, asset)) == 1
     assert _last_run(simulated)["dagster_run_id"] == first
     assert _last_run(simulated)["n_contents"] > 0
-    assert _pending(simulated) == []
+    assert pending(simulated) == []
     assert not pass_is_running(simulated.database)
 
     changed = reviewed[3]
@@ -93,7 +88,7 @@ def test_one_run_over_the_range_then_only_what_changed(
             " WHERE (reviewed_at AT TIME ZONE 'UTC')::date = %s AND decision = 'approve' LIMIT 1)",
             [changed],
         )
-    assert _pending(simulated) == [changed]
+    assert pending(simulated) == [changed]
     second = run_learning(reviewed)
     states = _states(instance, second)
     assert {day for day, state in states.items() if state == "read"} == {changed.isoformat()}
@@ -104,9 +99,9 @@ def test_one_run_over_the_range_then_only_what_changed(
     assert len(_materializations(instance, third, "learned_improvements")) == 1
 
 
-def test_days_without_reviews_say_so(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
-    first, last = world.spec.until - timedelta(days=world.spec.days + 2), world.spec.until
-    run_id = run_learning([first, last])
+def test_days_without_reviews_say_so(learned: Learned, world: World) -> None:
+    instance, run_id = learned.instance, learned.run_id
+    first, last = days_of(world)
     states = _states(instance, run_id)
     assert len(states) == (last - first).days + 1
     assert states[first.isoformat()] == "no reviews"
@@ -118,8 +113,8 @@ def test_days_without_reviews_say_so(simulated: Environment, instance: dg.Dagste
     assert sum(int(str(count)) for count in rows.values()) == len(world.reviews)
 
 
-def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
-    run_id = run_learning(_pending(simulated))
+def test_what_the_assets_show(learned: Learned, world: World) -> None:
+    instance, run_id = learned.instance, learned.run_id
     features = _materializations(instance, run_id, "feature_table")
     pictured = [day for day in features if "distribution" in day.metadata]
     assert [day.partition for day in pictured] == [max(str(day.partition) for day in features)]
@@ -167,12 +162,12 @@ def test_what_the_assets_show(simulated: Environment, instance: dg.DagsterInstan
     assert reviews.metadata["dagster/row_count"].value == len(world.reviews)
 
 
-def test_no_id_of_a_person_or_a_text_reaches_dagster(simulated: Environment, instance: dg.DagsterInstance, world: World) -> None:
-    run_id = run_learning(_pending(simulated))
+def test_no_id_of_a_person_or_a_text_reaches_dagster(learned: Learned, world: World) -> None:
+    instance, run_id = learned.instance, learned.run_id
     run = instance.get_run_by_id(run_id)
     assert run is not None
     everything = "".join(dg.serialize_value(entry) for entry in instance.all_logs(run_id)) + json.dumps(dict(run.tags))
-    logs = simulated.dagster_home / "storage"
+    logs = learned.environment.dagster_home / "storage"
     everything += "".join(file.read_text(errors="replace") for file in logs.rglob("*") if file.suffix in {".out", ".err"})
     secret = {
         *world.reviews["reviewer_id"],
@@ -192,31 +187,28 @@ def _rewrite(environment: Environment, table: str, change: Any) -> date:
     return day
 
 
-@pytest.mark.parametrize(
-    ("table", "rows", "check"),
-    [
+def test_a_blocking_check_stops_the_pass(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    cases: list[tuple[str, Any, str]] = [
         ("human_feedback", lambda table: table.take([0, *range(table.num_rows)]), "review_keys_unique"),
         ("feature_table", lambda table: table.take([0, *range(table.num_rows)]), "output_keys_unique"),
         ("feature_table", lambda table: table.slice(1), "no_reviewed_output_lost"),
-    ],
-)
-def test_a_blocking_check_stops_the_pass(
-    simulated: Environment, instance: dg.DagsterInstance, table: str, rows: Any, check: str
-) -> None:
-    run_learning(_pending(simulated))
-    published = _last_run(simulated)
-    day = _rewrite(simulated, table, rows)
-    with pytest.raises(LearningError, match=rf"{table} failed: {check} \(observed 1\)"):
-        run_learning([day])
-    assert _last_run(simulated) == published
-    (failed, _) = instance.get_runs()
-    assert failed.status == dg.DagsterRunStatus.FAILURE
-    assert _materializations(instance, failed.run_id, "preference_models") == []
-    (evaluation,) = [found for found in _checks(instance, failed.run_id) if found.check_name == check]
-    assert evaluation.metadata["days taken out of the feature store"].value == day.isoformat()
-    assert _pending(simulated) == [day]
-    run_learning(_pending(simulated))
-    assert _pending(simulated) == []
+    ]
+    run_learning(pending(simulated))
+    published, taken_out = _last_run(simulated), []
+    for table, rows, check in cases:
+        day = _rewrite(simulated, table, rows)
+        with pytest.raises(LearningError, match=rf"{table} failed: {check} \(observed 1\)"):
+            run_learning([day])
+        assert _last_run(simulated) == published
+        failed = instance.get_runs()[0]
+        assert failed.status == dg.DagsterRunStatus.FAILURE
+        assert _materializations(instance, failed.run_id, "preference_models") == []
+        (evaluation,) = [found for found in _checks(instance, failed.run_id) if found.check_name == check]
+        assert evaluation.metadata["days taken out of the feature store"].value == day.isoformat()
+        taken_out.append(day)
+        assert pending(simulated) == taken_out
+    run_learning(pending(simulated))
+    assert pending(simulated) == []
 
 
 def test_a_blocking_check_blocks_every_pass_until_the_cause_is_gone(
@@ -233,11 +225,11 @@ def test_a_blocking_check_blocks_every_pass_until_the_cause_is_gone(
         plant.setattr(FeatureStore, "write_day", losing)
         for _ in range(3):
             with pytest.raises(LearningError, match=r"feature_table failed: no_reviewed_output_lost \(observed 2\)"):
-                run_learning(_pending(simulated))
-            assert _pending(simulated) == sorted(planted)
+                run_learning(pending(simulated))
+            assert pending(simulated) == sorted(planted)
             assert _last_run_or_none(simulated) is None
-    run_learning(_pending(simulated))
-    assert _pending(simulated) == []
+    run_learning(pending(simulated))
+    assert pending(simulated) == []
     assert _last_run(simulated)["n_contents"] == len(set(world.reviews["execution_id"]))
 
 
@@ -254,7 +246,7 @@ def test_a_text_among_the_terms_stops_the_pass(
 
     monkeypatch.setattr(FeatureStore, "write_result", leaking)
     with pytest.raises(LearningError, match=r"decision_patterns failed: patterns_valid \(observed 1\)"):
-        run_learning(_pending(simulated))
+        run_learning(pending(simulated))
     assert _last_run_or_none(simulated) is None
 
 
@@ -267,18 +259,17 @@ def test_days_that_no_check_has_looked_at_are_read_again(
     def broken(*_arguments: Any) -> Any:
         raise ZeroDivisionError
 
-    days = _pending(simulated)
+    days = pending(simulated)
     with monkeypatch.context() as plant:
         plant.setattr(step, broken)
         with pytest.raises(LearningError):
             run_learning(days)
-    assert _pending(simulated) == days
+    assert pending(simulated) == days
 
 
-def test_the_time_of_a_pass_covers_the_reading_of_the_days(simulated: Environment, instance: dg.DagsterInstance) -> None:
-    run_id = run_learning(_pending(simulated))
-    steps = {stats.step_key: stats for stats in instance.get_run_step_stats(run_id)}
-    with simulated.database.connect() as connection:
+def test_the_time_of_a_pass_covers_the_reading_of_the_days(learned: Learned) -> None:
+    steps = {stats.step_key: stats for stats in learned.instance.get_run_step_stats(learned.run_id)}
+    with learned.environment.database.connect() as connection:
         row = connection.execute("SELECT started_at, published_at FROM learning_runs").fetchone()
     assert row is not None
     begin, end = steps["reviewed_days"].start_time, steps["learned_improvements"].end_time
@@ -286,26 +277,26 @@ def test_the_time_of_a_pass_covers_the_reading_of_the_days(simulated: Environmen
     assert end is not None
     assert begin - 10 < row[0].timestamp() <= begin
     assert row[1].timestamp() <= end
-    assert _last_run(simulated)["execution_time_seconds"] >= steps["preference_models"].start_time - begin  # type: ignore[operator]
+    assert _last_run(learned.environment)["execution_time_seconds"] >= steps["preference_models"].start_time - begin  # type: ignore[operator]
 
 
-def test_runs_carry_the_installation(simulated: Environment, instance: dg.DagsterInstance) -> None:
-    run = instance.get_run_by_id(run_learning(_pending(simulated)))
+def test_runs_carry_the_installation(learned: Learned) -> None:
+    run = learned.instance.get_run_by_id(learned.run_id)
     assert run is not None
-    assert installation_tag(simulated.database).items() <= run.tags.items()
+    assert installation_tag(learned.environment.database).items() <= run.tags.items()
 
 
-@pytest.mark.parametrize("table", ["agent_learning_patterns", "feedback_quality_correlations", "learning_runs"])
-def test_what_postgres_says_of_rows_does_not_reach_dagster(
-    simulated: Environment, instance: dg.DagsterInstance, table: str
-) -> None:
-    with simulated.database.connect() as connection:
-        connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT planted CHECK (false) NOT VALID".encode())
-    with pytest.raises(LearningError, match='violates check constraint "planted"'):
-        run_learning(_pending(simulated))
-    everything = "".join(dg.serialize_value(entry) for entry in instance.all_logs(instance.get_runs()[0].run_id))
-    assert "Failing row" not in everything
-    assert "COPY " not in everything
+def test_what_postgres_says_of_rows_does_not_reach_dagster(simulated: Environment, instance: dg.DagsterInstance) -> None:
+    for table in ("agent_learning_patterns", "feedback_quality_correlations", "learning_runs"):
+        with simulated.database.connect() as connection:
+            connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT planted CHECK (false) NOT VALID".encode())
+        with pytest.raises(LearningError, match=f'"{table}" violates check constraint "planted"'):
+            run_learning(pending(simulated))
+        everything = "".join(dg.serialize_value(entry) for entry in instance.all_logs(instance.get_runs()[0].run_id))
+        assert "Failing row" not in everything
+        assert "COPY " not in everything
+        with simulated.database.connect() as connection:
+            connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT planted".encode())
 
 
 def test_a_warning_does_not_stop_the_pass(simulated: Environment, instance: dg.DagsterInstance) -> None:
@@ -314,7 +305,7 @@ def test_a_warning_does_not_stop_the_pass(simulated: Environment, instance: dg.D
             "INSERT INTO rejected_feedback (source, row_id, reason)"
             " SELECT 'review_feedback', n::text, 'broken JSON' FROM generate_series(1, 100) n"
         )
-    run_id = run_learning(_pending(simulated))
+    run_id = run_learning(pending(simulated))
     failed = {evaluation.check_name: evaluation for evaluation in _checks(instance, run_id) if not evaluation.passed}
     assert {check.severity for check in failed.values()} == {dg.AssetCheckSeverity.WARN}
     assert set(failed) - MAY_WARN == {"few_reviews_refused"}
@@ -322,7 +313,7 @@ def test_a_warning_does_not_stop_the_pass(simulated: Environment, instance: dg.D
 
 
 def test_bad_data_is_not_retried_and_says_what_to_do(simulated: Environment, instance: dg.DagsterInstance) -> None:
-    days = _pending(simulated)
+    days = pending(simulated)
     with simulated.database.connect() as connection:
         connection.execute("DELETE FROM installation")
     with pytest.raises(
@@ -339,7 +330,7 @@ def test_a_store_that_is_away_is_asked_again(
     simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("feedback_pipeline.orchestration.failures.RETRY_AFTER_S", 0.0)
-    days, calls = _pending(simulated), []
+    days, calls = pending(simulated), []
 
     def away_once(*arguments: Any) -> Any:
         calls.append(arguments)
