@@ -38,14 +38,19 @@ def forecast(agent: str | None, execution: str | None, reviewers: tuple[str, ...
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many outputs will be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def queue(limit: int, as_json: bool) -> None:
-    """Show which outputs to review first: the least likely approvals, and some drawn at random."""
+    """Show which outputs to review first: the least likely approvals, and some drawn at random.
+
+    Every different queue that is shown is kept in the table queue_draws, with the propensities.
+    """
     from feedback_pipeline.commands.forecasts_rendering import print_queue
     from feedback_pipeline.environment import readable_database, settings_from_environment
+    from feedback_pipeline.storage.queue_draws import record_draw
     from feedback_pipeline.storage.reading_forecasts import read_queue
 
     settings = settings_from_environment()
     with readable_database(settings) as database:
         document = read_queue(database, settings.seed, limit)
+        record_draw(database, document, settings.seed)
     if as_json:
         print_json(document)
     else:

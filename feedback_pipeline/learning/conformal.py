@@ -120,11 +120,13 @@ class Coverage:
         overall: Of all rows; NaN without any.
         quartiles: By quartile of the forecast, lowest first (4,); NaN where a quartile is empty.
         n: Rows with an interval.
+        n_quartiles: Those of each quartile (4,).
     """
 
     overall: float
     quartiles: Floats
     n: int
+    n_quartiles: Ints
 
 
 def coverage(inside: Floats, prediction: Floats) -> Coverage:
@@ -132,12 +134,12 @@ def coverage(inside: Floats, prediction: Floats) -> Coverage:
     rows = np.isfinite(inside) & np.isfinite(prediction)
     value, by = inside[rows], prediction[rows]
     if not len(value):
-        return Coverage(math.nan, np.full(4, np.nan), 0)
+        return Coverage(math.nan, np.full(4, np.nan), 0, np.zeros(4, dtype=np.intp))
     quartile = np.searchsorted(np.quantile(by, [0.25, 0.5, 0.75]), by, side="left")
     n = np.bincount(quartile, minlength=4)
     hits = np.bincount(quartile, weights=value, minlength=4)
     shares = np.divide(hits, n, out=np.full(4, np.nan), where=n > 0)
-    return Coverage(float(value.mean()), shares, len(value))
+    return Coverage(float(value.mean()), shares, len(value), n)
 
 
 def split_width(distance: Floats, alpha: float) -> float:

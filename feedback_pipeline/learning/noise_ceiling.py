@@ -8,6 +8,7 @@ import numpy as np
 from feedback_pipeline.learning.panel import Floats, Ints, group_sums
 
 _LEAST_OUTPUTS: Final = 30
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ def noise_ceiling(y: Floats, output: Ints, reviewer: Ints, prediction: Floats | 
     """
     known = np.isfinite(y) if prediction is None else np.isfinite(y) & np.isfinite(prediction)
     total = float(np.var(y[known], ddof=1)) if known.sum() > 1 else 0.0
+    rounding = (_ROUNDING * (1.0 + float(np.abs(y[known]).max(initial=0.0)))) ** 2
     rows = known & (reviewer >= 0)
     value = y[rows] if prediction is None else (y - prediction)[rows]
     within, n_outputs = _within_outputs(value, output[rows], reviewer[rows])
     if n_outputs < _LEAST_OUTPUTS:
         reason = f"unknown: {n_outputs} outputs have two reviewers, {_LEAST_OUTPUTS} are needed"
         return Ceiling(None, n_outputs, reason)
-    if total <= 0.0:
+    if total <= rounding:
         return Ceiling(None, n_outputs, "undefined: all scores are equal")
     return Ceiling(float(np.clip(1.0 - within / total, 0.0, 1.0)), n_outputs, None)
 

@@ -23,7 +23,7 @@ from feedback_pipeline.learning.promotion import FirstChampion, first_champion
 from feedback_pipeline.learning.quality_features import REVIEWER, leaking_features
 from feedback_pipeline.learning.quality_metrics import Metrics, metrics, metrics_by_agent
 from feedback_pipeline.learning.quality_models import CANDIDATES, COMPARISON, eligible
-from feedback_pipeline.learning.quality_models_base import Names
+from feedback_pipeline.learning.quality_models_base import Names, QualityModel
 from feedback_pipeline.learning.quality_predictor import ApprovalRoute, QualityPredictor, SeenRanges
 from feedback_pipeline.learning.quality_rows import QualityRows
 from feedback_pipeline.learning.quality_validation import Fold, forward_baseline, forward_chain, forward_predictions
@@ -97,7 +97,7 @@ class Training:
         return np.column_stack([(self.rows.y - one.prediction) ** 2 for one in self.candidates.values()])
 
 
-def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Clock) -> Training:
+def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Clock, threads: int = 1) -> Training:
     """Let the candidates compete and fit the winner.
 
     Args:
@@ -105,6 +105,7 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
         bounds: Lowest and highest overall score.
         seed: Of everything random.
         clock: Seconds; what a candidate took is a tag, never a number that decides.
+        threads: Of the trees; no number depends on it.
 
     Raises:
         LearningError: fewer than 10 outputs with a score.
@@ -116,7 +117,8 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
     names = eligible(kept.n_outputs)
     folds = forward_chain(kept.moment, kept.content)
     baseline = _but_for_rounding(forward_baseline(kept.y, folds), kept.y)
-    candidates = {name: _compete(name, kept, bounds, seed, folds, baseline, clock) for name in names}
+    build = {name: partial(_unfitted, name, kept, bounds, seed, threads) for name in names}
+    candidates = {name: _compete(name, build[name], kept, seed, folds, baseline, clock) for name in names}
     # The forest is there to be compared with, not to be chosen.
     running = [name for name in names if name != COMPARISON]
     losses = np.column_stack([(kept.y - candidates[name].prediction) ** 2 for name in running])
@@ -128,7 +130,8 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
     approval, p_approve = _approval_route(kept, chosen.prediction, residual, folds)
     predictor = QualityPredictor(
         candidate=choice.name,
-        model=CANDIDATES[choice.name](kept.features, bounds, seed).fit(kept.X, kept.y, content=kept.content),
+        # One row is scored before a second thread has woken up.
+        model=build[choice.name]().fit(kept.X, kept.y, content=kept.content).set_params(threads=1),
         bounds=bounds,
         conformal=Conformal.of(residual, kept.moment),
         approval=approval,
@@ -163,17 +166,21 @@ def _reviewer_codes(rows: QualityRows) -> np.ndarray[tuple[int], np.dtype[np.int
     return Names.of(rows.X[REVIEWER]).codes(rows.X[REVIEWER])
 
 
+def _unfitted(name: str, rows: QualityRows, bounds: tuple[float, float], seed: int, threads: int) -> QualityModel:
+    model: QualityModel = CANDIDATES[name](rows.features, bounds, seed).set_params(threads=threads)
+    return model
+
+
 def _compete(
     name: str,
+    build: Callable[[], QualityModel],
     rows: QualityRows,
-    bounds: tuple[float, float],
     seed: int,
     folds: list[Fold],
     baseline: Floats,
     clock: Clock,
 ) -> Candidate:
     start = clock()
-    build = partial(CANDIDATES[name], rows.features, bounds, seed)
     prediction = _but_for_rounding(forward_predictions(build, rows.X, rows.y, rows.content, folds), rows.y)
     seconds = clock() - start
     found = metrics(rows.y, prediction, rows.content, baseline, seed)
@@ -193,25 +200,31 @@ def _with_share(candidate: Candidate, ceiling: Ceiling) -> Candidate:
 def _approval_route(
     rows: QualityRows, prediction: Floats, residual: Floats, folds: list[Fold]
 ) -> tuple[ApprovalRoute | None, Floats]:
-    """The route from score to approval on all rows, and the forward probability of each forecast review."""
-    raw = np.full(len(rows.y), np.nan)
-    score_sd = float(np.nanstd(residual)) if np.isfinite(residual).any() else np.nan
-    if not np.isfinite(score_sd):
-        return None, raw
+    """The route from score to approval on all rows, and the forward probability of each forecast review.
+
+    How far a score may be off is known from the windows before: the first window has no probability.
+    """
+    raw, before = np.full(len(rows.y), np.nan), np.full(len(rows.y), np.nan)
     for earlier, later in folds:
-        found = _standards(rows, earlier)
-        if found is not None:
+        found, score_sd = _standards(rows, earlier), _spread(before)
+        if found is not None and np.isfinite(score_sd):
             model, reviewers = found
             raw[later] = model.probability(prediction[later], score_sd**2, reviewers.codes(rows.X[REVIEWER].iloc[later]))
-    whole = _standards(rows, np.arange(len(rows.y)))
-    if whole is None:
+        before[later] = residual[later]
+    whole, score_sd = _standards(rows, np.arange(len(rows.y))), _spread(residual)
+    if whole is None or not np.isfinite(score_sd):
         return None, raw
     route = ApprovalRoute(*whole, score_sd, Platt.fit(raw, rows.approved, rows.moment))
     return route, _calibrated_forward(raw, rows, folds)
 
 
+def _spread(residual: Floats) -> float:
+    """Standard deviation of the forward residuals there are, NaN without any."""
+    return float(np.nanstd(residual)) if np.isfinite(residual).any() else np.nan
+
+
 def _calibrated_forward(raw: Floats, rows: QualityRows, folds: list[Fold]) -> Floats:
-    """Each window calibrated on the forecasts of the windows before it; those of the first window stay as they are."""
+    """Each window calibrated on the forecasts of the windows before it; those of the first that has any stay as they are."""
     calibrated, before = raw.copy(), np.full(len(raw), np.nan)
     for _, later in folds:
         calibrated[later] = Platt.fit(before, rows.approved, rows.moment).probability(raw[later])

@@ -29,8 +29,11 @@ class ForestModel(QualityModel):
     def _learn(self, rows: TrainingRows) -> None:
         self.mean_ = float(rows.y.mean())
         self.n_rows_ = min(len(rows.y), MOST_ROWS)
-        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(rows.y))[: self.n_rows_])
-        matrix = self._matrix(rows.X.iloc[drawn])
+        whole = self._matrix(rows.X)
+        # Trees draw rows by their place: rows in an order of their own make the forest the same whatever order they came in.
+        own = np.lexsort((rows.y, *whole.T))
+        drawn = own[np.sort(np.random.default_rng(self.seed).permutation(len(rows.y))[: self.n_rows_])]
+        matrix = whole[drawn]
         # Columns that nobody recorded say nothing, and there may be no others.
         self.used_ = np.flatnonzero(~np.isnan(matrix).all(axis=0))
         self.forest_ = None

@@ -6,7 +6,7 @@ says which of them is the champion, and the alias in MLflow follows.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,15 +16,18 @@ import pandas as pd
 
 from feedback_pipeline.errors import StoreError, StoreUnavailable
 from feedback_pipeline.learning.permutation_importance import forward_importance
+from feedback_pipeline.learning.population_stability import stability
 from feedback_pipeline.learning.preferences import overall_bounds
 from feedback_pipeline.learning.promotion import Promotion, promotes
 from feedback_pipeline.learning.quality import MIN_OUTPUTS, Training, train
 from feedback_pipeline.learning.quality_drift import Reference, watch
 from feedback_pipeline.learning.quality_features import AGENT, REVIEWER, FeatureList
 from feedback_pipeline.learning.quality_models import CANDIDATES
+from feedback_pipeline.learning.quality_models_threads import fastest_threads
 from feedback_pipeline.learning.quality_predictor import PREDICTION_COLUMNS
 from feedback_pipeline.learning.quality_rows import QualityRows, review_rows
 from feedback_pipeline.learning_pass.champion import load_champion, require_new_numbers
+from feedback_pipeline.learning_pass.cores import usable_cores
 from feedback_pipeline.learning_pass.inputs import raw_panel
 from feedback_pipeline.learning_pass.training_records import candidate_record, comparison, parent_record, version_tags
 from feedback_pipeline.settings import Settings
@@ -42,6 +45,7 @@ NEW_SHARE: Final = 0.1
 OLDEST: Final = timedelta(days=7)
 _EXAMPLES: Final = 5
 _WEEK: Final = timedelta(days=7)
+_WORTH_MEASURING: Final = 20_000
 
 Draw = Callable[[Training, pd.DataFrame], Mapping[str, bytes]]
 """Pictures of a training and of its permutation importance, by file name."""
@@ -57,6 +61,7 @@ class PredictorOutcome:
         candidates: The comparison of a training, best known first; empty where none took place.
         history: Every version, newest first.
         runs: MLflow runs of the training, the parent first; those of the candidates follow.
+        stability: How far the features of new outputs have shifted, one row each.
     """
 
     learning_run_id: str
@@ -64,6 +69,7 @@ class PredictorOutcome:
     candidates: pd.DataFrame = field(repr=False)
     history: pd.DataFrame = field(repr=False)
     runs: tuple[str, ...]
+    stability: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
 
 def train_if_due(
@@ -80,16 +86,39 @@ def train_if_due(
     with database.snapshot() as connection:
         champion, newest = read_champion(connection), read_newest(connection)
         due = reason_to_train(rows, newest, champion, drift_of(connection, settings, champion, now), now)
+    shifted = shifts(rows, int(newest.metrics["last_review_ns"]) if newest and newest.metrics.get("last_review_ns") else None)
     counts = {"n_reviews": len(rows.y), "n_outputs": rows.n_outputs, "window_first": facts["window_first"]}
     counts |= {"window_last": facts["window_last"], "trained": due or "no", "reason": None}
     if rows.n_outputs < MIN_OUTPUTS:
         counts |= {"trained": "no", "reason": f"{rows.n_outputs} outputs with a score; a predictor needs {MIN_OUTPUTS}"}
         due = None
     if due is None:
-        return _outcome(database, tracking, learning_run_id, counts, pd.DataFrame(), ())
+        outcome = _outcome(database, tracking, learning_run_id, counts, pd.DataFrame(), ())
+        return replace(outcome, stability=shifted)
     require_new_numbers(tracking, newest)
-    training = train(rows, overall_bounds(panel.aspects, settings.score_bounds), settings.seed, time.perf_counter)
-    return _record(database, tracking, training, champion, draw, learning_run_id, counts, due, settings, now)
+    threads = _threads(len(rows.y))
+    training = train(rows, overall_bounds(panel.aspects, settings.score_bounds), settings.seed, time.perf_counter, threads)
+    outcome = _record(database, tracking, training, champion, draw, learning_run_id, counts, due, settings, now, shifted)
+    return replace(outcome, stability=shifted)
+
+
+def _threads(n_reviews: int) -> int:
+    """As many as are fastest on this machine; below some size measuring that takes longer than it saves."""
+    cores = usable_cores()
+    return fastest_threads(time.perf_counter, (1, cores)) if cores > 1 and n_reviews >= _WORTH_MEASURING else 1
+
+
+def shifts(rows: QualityRows, since_ns: int | None) -> pd.DataFrame:
+    """How far outputs reviewed since the last training differ from those before, by feature: `population_stability.stability`.
+
+    Args:
+        rows: The reviews of the window.
+        since_ns: Moment of the last review it was trained on; None = none, and the later half stands for the new ones.
+    """
+    by_output = pd.Series(rows.moment).groupby(rows.output).agg(["idxmin", "min"])
+    since = by_output["min"].median() if since_ns is None else since_ns
+    old, new = (rows.X.iloc[by_output.loc[side, "idxmin"]] for side in (by_output["min"] <= since, by_output["min"] > since))
+    return stability(old, new, rows.features.numeric, rows.features.categories)
 
 
 def reason_to_train(
@@ -160,6 +189,7 @@ def _record(
     due: str,
     settings: Settings,
     now: datetime,
+    shifted: pd.DataFrame,
 ) -> PredictorOutcome:
     with database.connect() as connection:
         installation = read_installation(connection).id
@@ -169,12 +199,19 @@ def _record(
         partial(CANDIDATES[chosen], rows.features, training.predictor.bounds, settings.seed), rows, settings.seed
     )
     promoted = against is None or against.promoted
+    tables = {"permutation_importance": importance, "population_stability": shifted}
     shared = {"learning_run_id": learning_run_id, "seed": settings.seed} | {
         name: counts[name] for name in ("window_first", "window_last")
     }
     parent = tracking.start_training(
         f"training {now:%Y-%m-%d %H:%M}",
-        parent_record(training, importance, shared, due, draw(training, importance)),
+        parent_record(
+            training,
+            tables,
+            shared,
+            due,
+            draw(training, importance),
+        ),
         installation,
     )
     try:

@@ -38,7 +38,7 @@ def comparison(training: Training) -> pd.DataFrame:
 
 
 def parent_record(
-    training: Training, importance: pd.DataFrame, shared: Shared, due: str, figures: Mapping[str, bytes]
+    training: Training, tables: Mapping[str, pd.DataFrame], shared: Shared, due: str, figures: Mapping[str, bytes]
 ) -> logged.Record:
     """Of the parent run: why it trained, what was chosen by which tests, how much can be explained at all."""
     ceiling = training.ceiling
@@ -47,7 +47,8 @@ def parent_record(
         metrics={
             "noise_ceiling": np.nan if ceiling.share is None else ceiling.share,
             "coverage": training.coverage.overall,
-            **{f"coverage_quartile_{place + 1}": value for place, value in enumerate(training.coverage.quartiles.tolist())},
+            **{f"coverage_quartile_{place}": value for place, value in enumerate(training.coverage.quartiles.tolist(), 1)},
+            **{f"coverage_quartile_{place}_n": n for place, n in enumerate(training.coverage.n_quartiles.tolist(), 1)},
         },
         tags={
             "why": due,
@@ -59,7 +60,7 @@ def parent_record(
             **{f"test {name}": _told(test) for name, test in training.choice.tests},
         },
         figures=figures,
-        tables={"candidates": comparison(training), "permutation_importance": importance},
+        tables={"candidates": comparison(training), **tables},
         data=_data(training, shared),
     )
 

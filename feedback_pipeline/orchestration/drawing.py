@@ -44,10 +44,11 @@ def as_png(figure: "Figure") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
+    canvas: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)  # drawn as a box
         # savefig would lay it out and draw it twice.
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

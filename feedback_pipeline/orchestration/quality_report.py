@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from feedback_pipeline.orchestration.learned_columns import CANDIDATES, FORECASTS, MODELS
+from feedback_pipeline.orchestration.learned_columns import CANDIDATES, FORECASTS, MODELS, STABILITY
 from feedback_pipeline.orchestration.metadata import plain_facts, table
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def describe_predictor(outcome: "PredictorOutcome", tracking: "Tracking", addres
         "dagster/row_count": len(outcome.history),
         "versions": table(outcome.history.astype({"trained_at": str, "champion_since": str, "champion_until": str}), MODELS),
     }
+    if len(outcome.stability):
+        told["population stability"] = table(outcome.stability, STABILITY)
     if len(outcome.candidates):
         told["candidates"] = table(outcome.candidates, CANDIDATES)
     return told | _links(outcome, tracking, address)

@@ -45,6 +45,8 @@ def test_too_few_outputs_equal_scores_and_no_rows_have_a_reason() -> None:
     assert noise_ceiling(np.arange(58.0), output, reviewer).reason == "unknown: 29 outputs have two reviewers, 30 are needed"
     output, reviewer = np.repeat(np.arange(30), 2), np.tile([0, 1], 30)
     assert noise_ceiling(np.full(60, 4.0), output, reviewer).reason == "undefined: all scores are equal"
+    but_for_rounding = np.where(np.arange(60) % 7, 7.3, np.nextafter(7.3, 8.0))
+    assert noise_ceiling(but_for_rounding, output, reviewer).reason == "undefined: all scores are equal"
     nothing = np.empty(0, dtype=int)
     assert noise_ceiling(np.empty(0), nothing, nothing).share is None
 

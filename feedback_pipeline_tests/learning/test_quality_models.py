@@ -80,6 +80,13 @@ def test_the_order_of_columns_and_rows_and_columns_too_many_do_not_matter(
     np.testing.assert_array_equal(fit_turned.predict(X), expected)
 
 
+def test_the_forest_does_not_depend_on_the_order_of_the_rows(world: QualityWorld, fitted: dict[str, QualityModel]) -> None:
+    order = np.random.default_rng(0).permutation(len(world.rows.y))
+    turned = world.rows.take(order)
+    again = clone(fitted[COMPARISON]).fit(turned.X, turned.y, content=turned.content)
+    np.testing.assert_array_equal(again.predict(world.rows.X), fitted[COMPARISON].predict(world.rows.X))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_column_is_named(name: str, world: QualityWorld, fitted: dict[str, QualityModel]) -> None:
     for column in ("readability", "tone", "agent_name", "reviewer_id"):

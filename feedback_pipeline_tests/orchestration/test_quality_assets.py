@@ -2,10 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
@@ -88,7 +90,7 @@ def _evaluations(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.Asse
 
 
 def test_a_pass_trains_once_and_forecasts_what_waits(
-    ready: Environment, instance: dg.DagsterInstance, tracking: Tracking, agency: World
+    ready: Environment, instance: dg.DagsterInstance, tracking: Tracking, agency: World, tmp_path: Path
 ) -> None:
     first = run_learning(_pending(ready))
     champion = _champion(ready)
@@ -126,6 +128,11 @@ def test_a_pass_trains_once_and_forecasts_what_waits(
         assert checks[name].severity == dg.AssetCheckSeverity.WARN
         assert checks[name].passed, name
 
+    stability = {row.data["feature"]: row.data for row in shown["tables"]["population stability"].records}
+    assert {"word_count", "tone"} <= set(stability)
+    assert stability["word_count"]["n_reference"] + stability["word_count"]["n_recent"] == len(reviewed)
+    _scores_in_a_process_of_its_own(champion.model_version, tmp_path)
+
     again = run_learning([])
     assert _shown(instance, again, "quality_predictor")["trained"] == "no"
     assert _shown(instance, again, "quality_forecasts")["forecasts"] == 0
@@ -139,6 +146,37 @@ def test_a_pass_trains_once_and_forecasts_what_waits(
     assert moved is not None
     assert moved.number == champion.model_version
     _nobody_is_named(ready, instance, agency, tracking)
+
+
+_SCORE: Final = """
+import sys
+sys.modules["dagster"] = sys.modules["feedback_pipeline.orchestration"] = None
+import json, mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(f"models:/quality-predictor/{sys.argv[1]}")
+names = model.metadata.get_input_schema().input_names()
+known = pd.DataFrame(model.input_example).reindex(columns=names)
+strange = known.assign(agent_name="nobody knows it", reviewer_id="nor whom", tone="unheard of")
+said = {"known": model.predict(known), "turned": model.predict(known[names[::-1]]), "strange": model.predict(strange)}
+try:
+    model.predict(known.drop(columns=["word_count"]))
+except Exception as error:
+    missing = str(error)
+print(json.dumps({name: frame.to_dict("list") for name, frame in said.items()} | {"missing": missing}))
+"""
+
+
+def _scores_in_a_process_of_its_own(version: int, folder: Path) -> None:
+    """Where there is no Dagster; columns may come in another order, not be absent; strangers are the population."""
+    script = folder / "score.py"
+    script.write_text(_SCORE)
+    done = subprocess.run([sys.executable, str(script), str(version)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert set(said["known"]) == {"score", "low", "high", "p_approve"}
+    assert said["turned"] == said["known"]
+    assert "word_count" in said["missing"]
+    ordered = zip(*(said["strange"][name] for name in ("low", "score", "high")), strict=True)
+    assert all(low <= score <= high for low, score, high in ordered)
 
 
 def _nobody_is_named(ready: Environment, instance: dg.DagsterInstance, agency: World, tracking: Tracking) -> None:

@@ -113,7 +113,10 @@ def test_titles_say_the_numbers(trained: Training, drawn: list[str]) -> None:
     [
         ("predicted_v_actual.png", lambda t: _chosen(t, prediction=t.chosen.prediction + np.arange(len(t.rows.y)) % 2)),
         ("residuals_over_time.png", lambda t: _chosen(t, prediction=t.chosen.prediction + np.arange(len(t.rows.y)) % 2)),
-        ("coverage_by_quartile.png", lambda t: replace(t, coverage=Coverage(0.8, np.array([0.7, 0.8, 0.8, 0.9]), 200))),
+        (
+            "coverage_by_quartile.png",
+            lambda t: replace(t, coverage=Coverage(0.8, np.array([0.7, 0.8, 0.8, 0.9]), 200, np.full(4, 50))),
+        ),
         ("calibration.png", lambda t: replace(t, p_approve=np.sqrt(t.p_approve))),
         ("candidates.png", lambda t: replace(t, choice=replace(t.choice, name="ridge"))),
         ("candidates.png", lambda t: replace(t, residual_ceiling=Ceiling(0.91, 40, None))),

@@ -15,6 +15,7 @@ from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.migrations import migrate
 from feedback_pipeline.storage.past_forecasts import PastForecasts, past_forecasts, read_auto_approval
 from feedback_pipeline.storage.published_forecasts import write_model
+from feedback_pipeline.storage.queue_draws import record_draw
 from feedback_pipeline.storage.reading import read_status
 from feedback_pipeline.storage.reading_forecasts import LOWEST_APPROVAL, RANDOM, read_forecasts, read_queue
 from feedback_pipeline_tests.storage.forecasts import START, champion_says, forecast, model
@@ -198,6 +199,23 @@ def test_a_queue_longer_than_the_outputs_holds_all_of_them(forty: Database) -> N
     assert {row["propensity"] for row in rows} == {1.0}
     last = next(row for row in rows if row["execution_id"] == "00")
     assert (last["abstain"], last["reason"], last["why"]) == (True, "unlike anything seen", RANDOM)
+
+
+def test_a_queue_that_was_shown_is_kept_once_with_its_propensities(forty: Database) -> None:
+    document = read_queue(forty, 3, 10)
+    assert record_draw(forty, document, 3)
+    assert not record_draw(forty, document, 3)
+    assert record_draw(forty, read_queue(forty, 4, 10), 4)
+    assert not record_draw(forty, document | {"queue": []}, 3)
+    with forty.connect() as connection:
+        kept = connection.execute(
+            "SELECT place, agent_name, execution_id, why, propensity, p_approve, model_version, n_outputs"
+            " FROM queue_draws WHERE seed = 3 ORDER BY place"
+        ).fetchall()
+        (draws,) = connection.execute("SELECT count(DISTINCT draw_id) FROM queue_draws").fetchone() or (None,)
+    shown = ("place", "agent_name", "execution_id", "why", "propensity", "p_approve")
+    assert kept == [(*(row[name] for name in shown), 1, 40) for row in document["queue"]]
+    assert draws == 2
 
 
 def past_of(database: Database, **arguments: Any) -> PastForecasts:
