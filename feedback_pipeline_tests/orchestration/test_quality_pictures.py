@@ -12,7 +12,6 @@ from matplotlib.text import Text
 from scipy.stats import binomtest
 
 from feedback_pipeline.learning.calibration import Reliability, ece
-from feedback_pipeline.learning.conformal import Coverage
 from feedback_pipeline.learning.noise_ceiling import Ceiling
 from feedback_pipeline.learning.quality import Candidate, Training, train
 from feedback_pipeline.learning.quality_metrics import Estimate
@@ -115,7 +114,7 @@ def test_titles_say_the_numbers(trained: Training, drawn: list[str]) -> None:
         ("residuals_over_time.png", lambda t: _chosen(t, prediction=t.chosen.prediction + np.arange(len(t.rows.y)) % 2)),
         (
             "coverage_by_quartile.png",
-            lambda t: replace(t, coverage=Coverage(0.8, np.array([0.7, 0.8, 0.8, 0.9]), 200, np.full(4, 50))),
+            lambda t: replace(t, coverage=replace(t.coverage, quartiles=np.array([0.7, 0.8, 0.8, 0.9]))),
         ),
         ("calibration.png", lambda t: replace(t, p_approve=np.sqrt(t.p_approve))),
         ("candidates.png", lambda t: replace(t, choice=replace(t.choice, name="ridge"))),
