@@ -54,6 +54,7 @@ bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.publish
 	@$(BIN)/python -m benchmarks.quality
 	@$(BIN)/python -m benchmarks.forecasts
+	@$(BIN)/python -m benchmarks.shop_effects
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

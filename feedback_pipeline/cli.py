@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from feedback_pipeline.commands import data, forecasts, learning, patterns, results, reviewers, services
+from feedback_pipeline.commands import data, effects, forecasts, learning, patterns, results, reviewers, services
 from feedback_pipeline.commands.failures import one_line
 
 
@@ -47,6 +47,7 @@ for command in (
     patterns.patterns,
     patterns.improvements,
     patterns.strategy,
+    effects.effectiveness,
     reviewers.reviewers,
     reviewers.agreement,
     forecasts.forecast,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE, serves_it
 
 LOOPBACK = "127.0.0.1"
 DAGSTER_URL_VARIABLE = "DAGSTER_POSTGRES_URL"
+# Variables that hold JSON, and how they are written.
+_JSON = {"FEEDBACK_SCORE_BOUNDS": '{"*": [0, 10]}', "FEEDBACK_LEARN_THRESHOLDS": '{"drafter": 10}'}
 # What libpq reads, so that `run -- psql` opens this database.
 _LIBPQ = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
 
@@ -75,8 +78,11 @@ def settings_from_environment() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"FEEDBACK_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors(include_input=False))
         raise UserError(f"{wrong}; correct the variable or unset it") from None
-    except SettingsError:
-        raise UserError("FEEDBACK_SCORE_BOUNDS is not JSON; write it as '{\"*\": [0, 10]}' or unset it") from None
+    except SettingsError as error:
+        # The message of the library names the field and, unlike its cause, not the value.
+        name = re.search(r'field "(\w+)"', str(error))
+        variable = f"FEEDBACK_{name[1].upper()}" if name else "a FEEDBACK_ variable"
+        raise UserError(f"{variable} is not JSON; write it as '{_JSON.get(variable, '{}')}' or unset it") from None
 
 
 @contextmanager
@@ -200,6 +206,21 @@ def _dagster_yaml() -> Path:
     return Path(str(packaged)) if packaged.is_file() else Path(__file__).parent.parent / "dagster.yaml"
 
 
+def _triggers(settings: Settings) -> dict[str, str]:
+    """What the sensors and the schedule of the daemon read."""
+    webhook = settings.alert_webhook
+    return {
+        "FEEDBACK_LEARN_THRESHOLD": str(settings.learn_threshold),
+        "FEEDBACK_LEARN_THRESHOLDS": json.dumps(settings.learn_thresholds),
+        "FEEDBACK_LEARN_AGE_DAYS": str(settings.learn_age_days),
+        "FEEDBACK_QUIET_SECONDS": str(settings.quiet_seconds),
+        "FEEDBACK_LONGEST_WAIT_SECONDS": str(settings.longest_wait_seconds),
+        "FEEDBACK_SENSOR_SECONDS": str(settings.sensor_seconds),
+        "FEEDBACK_DAILY_HOUR": str(settings.daily_hour),
+        "FEEDBACK_ALERT_WEBHOOK": "" if webhook is None else webhook.get_secret_value(),
+    }
+
+
 def _variables(settings: Settings, database: Database, dagster_home: Path, dagster_url: str) -> dict[str, str]:
     return {
         "FEEDBACK_DATABASE_URL": database.url,
@@ -208,6 +229,7 @@ def _variables(settings: Settings, database: Database, dagster_home: Path, dagst
         "FEEDBACK_FIRST_DAY": settings.first_day.isoformat(),
         "FEEDBACK_SCORE_BOUNDS": json.dumps(settings.score_bounds),
         "FEEDBACK_SEED": str(settings.seed),
+        **_triggers(settings),
         "DAGSTER_HOME": str(dagster_home),
         DAGSTER_URL_VARIABLE: dagster_url,
         "DAGSTER_DISABLE_TELEMETRY": "yes",

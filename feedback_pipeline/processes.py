@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ import click
 from feedback_pipeline.errors import StoreError
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-RESTARTS_ALLOWED: Final = 5
-RESTARTS_WITHIN_S: Final = 600.0
-RESTART_PAUSE_S: Final = 2.0
+STARTS_ALLOWED: Final = 6
+STEADY_AFTER_S: Final = 30.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
 STOP_PATIENCE_S: Final = 20.0
 READY_PATIENCE_S: Final = 120.0
 POLL_S: Final = 0.2
@@ -49,6 +49,15 @@ class Service:
     essential: bool = True
 
 
+@dataclass
+class _Life:
+    """How a service has fared: when it was last started, its short lives in a row, whether it ever stayed up."""
+
+    started: float = 0.0
+    short: int = 0
+    was_steady: bool = False
+
+
 class Children:
     """The services of one terminal; as a context manager it starts them and, whatever happens, ends them.
 
@@ -61,7 +70,7 @@ class Children:
         self._services = list(services)
         self._variables = dict(variables)
         self._running: dict[str, subprocess.Popen[str]] = {}
-        self._starts: dict[str, deque[float]] = {service.name: deque() for service in services}
+        self._lives = {service.name: _Life() for service in services}
         self._due: dict[str, float] = {}
         self._readers: list[threading.Thread] = []
         self._colors = {service.name: _COLORS[i % len(_COLORS)] for i, service in enumerate(services)}
@@ -81,21 +90,34 @@ class Children:
         self.stop()
 
     def watch(self) -> None:
-        """Starts again what ended, after a pause.
+        """Starts again what ended, after a pause that doubles with every life shorter than half a minute, up to a minute.
 
         Raises:
-            StoreError: an essential service keeps ending.
+            StoreError: an essential service has never stayed up and keeps ending.
         """
         now = time.monotonic()
         for service in self._services:
             process = self._running.get(service.name)
             if process is not None and process.poll() is not None:
                 del self._running[service.name]
-                self._note(service, f"ended with status {process.returncode}; starting it again")
-                self._due[service.name] = now + RESTART_PAUSE_S
+                self._ended(service, process.returncode, now)
             if service.name in self._due and now >= self._due[service.name]:
                 del self._due[service.name]
                 self._start(service)
+
+    def _ended(self, service: Service, status: int, now: float) -> None:
+        life = self._lives[service.name]
+        steady = now - life.started >= STEADY_AFTER_S
+        life.was_steady |= steady
+        life.short = 0 if steady else life.short + 1
+        if life.short < STARTS_ALLOWED or life.was_steady:
+            pause = min(FIRST_PAUSE_S * 2 ** max(life.short - 1, 0), LONGEST_PAUSE_S)
+            self._note(service, f"ended with status {status}; starting it again in {pause:g} s")
+            self._due[service.name] = now + pause
+        elif service.essential:
+            raise StoreError(f"{service.name} keeps ending; its last lines above say why. Correct that and start again")
+        else:
+            self._note(service, "keeps ending; its last lines say why. Everything else goes on without it")
 
     def stop(self) -> None:
         """Ends all children and theirs: asks them first, kills the groups that are still there."""
@@ -116,15 +138,7 @@ class Children:
         self._running.clear()
 
     def _start(self, service: Service) -> None:
-        starts, now = self._starts[service.name], time.monotonic()
-        while starts and now - starts[0] > RESTARTS_WITHIN_S:
-            starts.popleft()
-        if len(starts) > RESTARTS_ALLOWED:
-            if not service.essential:
-                self._note(service, "keeps ending; its last lines say why. Everything else goes on without it")
-                return
-            raise StoreError(f"{service.name} keeps ending; its last lines above say why. Correct that and start again")
-        starts.append(now)
+        self._lives[service.name].started = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - commands of this package
             service.command,
             env=self._variables | dict(service.variables),

@@ -30,8 +30,12 @@ class Settings(BaseSettings):
         ScoreBounds, Field(description='JSON {aspect or "*": [low, high]}; a score outside costs that score')
     ] = {"*": (0.0, 10.0)}
     seed: int = Field(default=20200101, ge=0, description="seed of every resampling step of the learning pass")
-    dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI on loopback")
-    mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow UI on loopback")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address the web UIs of `up` and `demo` listen on; they have no login, so anything else needs a proxy that has",
+    )
+    dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI")
+    mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow UI")
     mlflow_url: str | None = Field(
         default=None, description="address of an MLflow UI that runs elsewhere, for links; unset: `up` serves one"
     )
@@ -39,11 +43,40 @@ class Settings(BaseSettings):
         default=None,
         description="folder or URL for the files of MLflow; unset: <home>/mlflow/artifacts, or where its server puts them",
     )
+    learn_threshold: int = Field(default=5, ge=1, description="new reviews of one agent that start a learning pass")
+    learn_thresholds: Annotated[
+        dict[str, Annotated[int, Field(ge=1)]], Field(description="JSON {agent: new reviews}: thresholds of single agents")
+    ] = {}
+    learn_age_days: float = Field(
+        default=7, gt=0, description="a change that waits for so many days is learned whatever the counts"
+    )
+    quiet_seconds: float = Field(
+        default=10, ge=0, description="a pass starts once no review has changed for so long: a burst makes one pass"
+    )
+    longest_wait_seconds: float = Field(
+        default=60, ge=0, description="so long after the threshold was crossed a pass starts although reviews still change"
+    )
+    sensor_seconds: int = Field(default=10, ge=1, description="seconds between two looks for new reviews; below 5 as 5")
+    daily_hour: int = Field(
+        default=3, ge=0, le=23, description="hour (UTC) of the daily comparison of all days with the database"
+    )
+    alert_webhook: SecretStr | None = Field(
+        default=None, description="http(s) address that gets a JSON document whenever a run fails; unset: nobody is told"
+    )
 
     @field_validator("mlflow_artifacts")
     @classmethod
     def _absolute_unless_a_url(cls, value: str | None) -> str | None:
         return value if not value or "://" in value else str(Path(value).expanduser().absolute())
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def _an_address_of_the_web(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value
 
     @field_validator("home")
     @classmethod

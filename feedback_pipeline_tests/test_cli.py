@@ -34,7 +34,7 @@ from feedback_pipeline_tests.storage.tracking_stores import trained
 COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
 COMMANDS = (
     *("demo", "migrate", "load", "simulate", "learn", "findings", "patterns", "improvements", "strategy"),
-    *("reviewers", "agreement", "forecast", "queue", "autoapproval", "status", "up", "run"),
+    *("effectiveness", "reviewers", "agreement", "forecast", "queue", "autoapproval", "status", "up", "run"),
 )
 FINDING = {
     *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),
@@ -317,8 +317,12 @@ def test_patterns_improvements_and_strategy(say: Callable[..., Said], database: 
         said = call(*arguments)
         assert (said.status, said.err) == (0, "")
         assert expected in said.out
+    said = call("effectiveness", "--json")
+    assert (said.status, json.loads(said.out)["trials"]) == (0, [])
+    assert "Nothing has been on trial" in call("effectiveness", "agent_0000").out
     refused: tuple[tuple[tuple[str, ...], str], ...] = (
         (("patterns", "nobody"), "agent_0001"),
+        (("effectiveness", "nobody"), "agent_0001"),
         (("improvements", "nobody"), "agent_0001"),
         (("strategy", "nobody"), "agent_0001"),
         (("improvements", "*"), "patterns --fleet"),

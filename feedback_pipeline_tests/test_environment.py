@@ -2,6 +2,7 @@ import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,7 +15,11 @@ from feedback_pipeline.storage.database import Database
 
 
 def _settings(database: Database, home: Path) -> Settings:
-    return Settings(database_url=database.url, home=home, first_day=date(2024, 2, 3), score_bounds={"tone": (1, 5)})  # type: ignore[arg-type]
+    triggers: dict[str, Any] = {
+        **{"learn_threshold": 7, "learn_thresholds": {"drafter": 2}, "learn_age_days": 3.5, "quiet_seconds": 0.5},
+        **{"longest_wait_seconds": 90.0, "sensor_seconds": 5, "daily_hour": 23, "alert_webhook": "https://alerts.example/key"},
+    }
+    return Settings(database_url=database.url, home=home, first_day=date(2024, 2, 3), score_bounds={"tone": (1, 5)}, **triggers)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +55,10 @@ def test_children_read_the_settings_of_their_parent(database: Database, tmp_path
         read = settings_from_environment()
         assert (read.home, read.store, read.first_day) == (settings.home, settings.store, settings.first_day)
         assert (read.score_bounds, read.seed) == (settings.score_bounds, settings.seed)
+        names = [name for name in Settings.model_fields if name.startswith(("learn_", "quiet_", "longest_", "sensor_", "daily_"))]
+        assert len(names) == 7
+        assert {name: getattr(read, name) for name in names} == {name: getattr(settings, name) for name in names}
+        assert read.alert_webhook == settings.alert_webhook is not None
         assert f"{database.name}_dagster" in variables["DAGSTER_POSTGRES_URL"]
         assert variables["DAGSTER_POSTGRES_URL"].startswith("postgresql+psycopg2://")
         assert (environment.dagster_home / ".nux" / "nux.yaml").read_text() == "seen: 1\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback_pipeline.errors import StoreError
-from feedback_pipeline.processes import RESTARTS_ALLOWED, Children, Service, run_in_foreground
+from feedback_pipeline.processes import STARTS_ALLOWED, Children, Service, run_in_foreground
 
 # Names of children go to a file, since what they print belongs to the terminal.
 SLEEPER = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
@@ -76,7 +76,7 @@ def test_a_child_that_ignores_the_signal_ends_with_its_own_children(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
     file = tmp_path / "pids"
     with Children([_service(SLEEPER, str(file))], dict(os.environ)) as children:
         _eventually(lambda: _pids(file))
@@ -110,7 +110,7 @@ def test_a_child_has_variables_of_its_own(capsys: pytest.CaptureFixture[str]) ->
 def test_a_child_that_the_others_can_do_without_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
     file = tmp_path / "pids"
     broken = Service("broken", (sys.executable, "-c", "raise SystemExit(3)"), essential=False)
     printed: list[str] = []
@@ -123,13 +123,13 @@ def test_a_child_that_the_others_can_do_without_is_left_out(
 
         _eventually(given_up)
         children.watch()
-        assert len(children._starts["broken"]) == RESTARTS_ALLOWED + 1
+        assert children._lives["broken"].short == STARTS_ALLOWED
         assert list(map(_lives, _pids(file))) == [True]
 
 
 @pytest.mark.slow
 def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback_pipeline.processes.RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
     with Children([_service("raise SystemExit(3)", name="broken")], dict(os.environ)) as children:
 
         def watch_forever() -> bool:
@@ -138,7 +138,26 @@ def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
         with pytest.raises(StoreError, match="broken keeps ending"):
             _eventually(watch_forever)
-        assert len(children._starts["broken"]) == RESTARTS_ALLOWED + 1
+        assert children._lives["broken"].short == STARTS_ALLOWED
+
+
+@pytest.mark.slow
+def test_the_pause_grows_and_a_child_that_once_stayed_up_is_never_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.STEADY_AFTER_S", 0.0)
+    with Children([_service("raise SystemExit(3)", name="frail")], dict(os.environ)) as children:
+        _eventually(lambda: children._running["frail"].poll() is not None)
+        children.watch()
+        monkeypatch.setattr("feedback_pipeline.processes.STEADY_AFTER_S", 600.0)
+        for _ in range(2 * STARTS_ALLOWED):
+            children._due["frail"] = 0.0
+            children.watch()
+            _eventually(lambda: children._running["frail"].poll() is not None)
+            children.watch()
+    pauses = [line.split(" in ")[1] for line in capsys.readouterr().out.splitlines() if "starting it again" in line]
+    assert pauses[:8] == ["1 s", "1 s", "2 s", "4 s", "8 s", "16 s", "32 s", "60 s"]
+    assert pauses[-1] == "60 s"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal at the parent's death is Linux's")

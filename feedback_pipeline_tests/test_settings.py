@@ -21,6 +21,11 @@ from feedback_pipeline.settings import Settings
         ("FEEDBACK_SCORE_BOUNDS", '{"tone": [-1.7e308, 1.7e308]}', "finite"),
         ("FEEDBACK_SCORE_BOUNDS", '{"tone": [5, 5]}', "low < high"),
         ("FEEDBACK_FIRST_DAY", "soon", "date"),
+        ("FEEDBACK_LEARN_THRESHOLD", "0", "greater than or equal to 1"),
+        ("FEEDBACK_LEARN_THRESHOLDS", '{"drafter": 0}', "greater than or equal to 1"),
+        ("FEEDBACK_LEARN_AGE_DAYS", "0", "greater than 0"),
+        ("FEEDBACK_DAILY_HOUR", "24", "less than or equal to 23"),
+        ("FEEDBACK_ALERT_WEBHOOK", "ftp://alerts.example", "must start with http:// or https://"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(
@@ -38,6 +43,19 @@ def test_the_ends_of_the_ranges_can_be_used(monkeypatch: pytest.MonkeyPatch, see
     monkeypatch.setenv("FEEDBACK_DAGSTER_PORT", str(port))
     settings = settings_from_environment()
     assert (settings.seed, settings.dagster_port) == (seed, port)
+
+
+@pytest.mark.parametrize("variable", ["FEEDBACK_SCORE_BOUNDS", "FEEDBACK_LEARN_THRESHOLDS"])
+def test_what_is_not_json_is_refused_by_its_name_without_its_value(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "{oops")
+    with pytest.raises(UserError, match=f"^{variable} is not JSON; write it as '{{") as refusal:
+        settings_from_environment()
+    assert "oops" not in str(refusal.value)
+
+
+def test_an_empty_webhook_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEEDBACK_ALERT_WEBHOOK", "")
+    assert settings_from_environment().alert_webhook is None
 
 
 def test_bounds_of_an_aspect_leave_the_others_as_they_are() -> None:

@@ -129,6 +129,8 @@ def _print_recommendation(out: Console, recommendation: Document) -> None:
     )
     for conflict in recommendation["conflicts"]:
         _say(out, f"but: {conflict}")
+    if recommendation["trial"]["n"]:
+        _say(out, recommendation["trial"]["reason"])
 
 
 def _print_status(out: Console, document: Document) -> None:

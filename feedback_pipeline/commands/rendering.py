@@ -145,7 +145,15 @@ def print_status(document: Document) -> None:
     if champion:
         named = f"model {champion['model_version']} ({printable(champion['candidate'])})"
         out.print(Text(f"Outputs without a review are forecast by {named}, champion since {champion['since'][:10]}."))
+    if document.get("trigger"):
+        out.print(Text(_trigger_line(document["trigger"])))
     out.print(_run_line(run) if run else "Nothing has been learned yet: `feedback-pipeline learn --all`.")
+
+
+def _trigger_line(trigger: Document) -> str:
+    """Why a pass was last started by itself, or is not."""
+    kind = str(trigger["kind"]).replace("_", " ")
+    return f"New reviews, {trigger['decided_at'][:16].replace('T', ' ')} UTC, {kind}: {printable(trigger['reason'])}."
 
 
 def _run_line(run: Document) -> str:

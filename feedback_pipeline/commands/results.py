@@ -50,7 +50,7 @@ def status(as_json: bool) -> None:
         document = read_status(database)
     if as_json:
         agents = [{key: agent[key] for key in _AGENT} for agent in document["agents"]]
-        print_json({"agents": agents, "last_run": document["last_run"], "champion": document["champion"]})
+        print_json({"agents": agents} | {key: document[key] for key in ("last_run", "champion", "trigger")})
     else:
         print_status(document)
 

@@ -1,6 +1,7 @@
 """Serves an installation from one terminal: Dagster and its daemon, MLflow, the embedded server kept alive."""
 
 import fcntl
+import ipaddress
 import json
 import socket
 import sys
@@ -25,7 +26,7 @@ from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
 DEFINITIONS: Final = "feedback_pipeline.definitions"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
-ORPHANS_EVERY_S: Final = 30.0
+ORPHANS_EVERY_S: Final = 10.0
 _PORTS_TRIED: Final = 50
 _LAST_PORT: Final = 65535
 
@@ -67,7 +68,12 @@ def serve(environment: Environment) -> None:
     environment.adopt()
     from feedback_pipeline.orchestration.orphans import watch_for_orphans
 
-    dagster, mlflow = f"http://{LOOPBACK}:{settings.dagster_port}", environment.variables["FEEDBACK_MLFLOW_URL"]
+    dagster, mlflow = f"http://{_reached_at(settings.host)}:{settings.dagster_port}", environment.variables["FEEDBACK_MLFLOW_URL"]
+    if not _on_loopback(settings.host):
+        click.echo(
+            f"FEEDBACK_HOST is {settings.host}: whoever reaches the ports can run and change everything here; "
+            "let only a proxy that asks for a login reach them."
+        )
     click.echo(f"Starting the Dagster UI on {dagster} ...")
     if mlflow and not environment.serves_mlflow:
         click.echo(f"The MLflow UI is at {mlflow}")
@@ -86,14 +92,17 @@ def serve(environment: Environment) -> None:
 
 def _services(environment: Environment, folder: Path) -> list[Service]:
     """MLflow starts last and is not waited for: it takes half a minute, and nothing here needs its UI."""
-    return [*_dagster_services(environment.settings.dagster_port, folder), *_mlflow_services(environment)]
+    return [*_dagster_services(environment.settings, folder), *_mlflow_services(environment)]
 
 
 def _mlflow_services(environment: Environment) -> list[Service]:
     """The web UI of MLflow; its own middleware answers only to names of this machine, and to no other site's pages."""
     if not environment.serves_mlflow:
         return []
-    server = ("mlflow", "server", "--host", LOOPBACK, "--port", str(environment.settings.mlflow_port), "--workers", "1")
+    settings = environment.settings
+    server = ("mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1")
+    # Elsewhere than on loopback it answers to no name that it is not told of.
+    names = () if _on_loopback(settings.host) else ("--allowed-hosts", "*")
     quiet = ("--uvicorn-opts", "--log-level warning --timeout-graceful-shutdown 3")
     files = ("--artifacts-destination", environment.variables["FEEDBACK_MLFLOW_ARTIFACTS"])
     variables = {
@@ -107,10 +116,10 @@ def _mlflow_services(environment: Environment) -> list[Service]:
         "PYTHONWARNINGS": "ignore",
     }
     python = (sys.executable, "-P", "-m")
-    return [Service("mlflow", (*python, *server, *files, *quiet), variables=variables, essential=False)]
+    return [Service("mlflow", (*python, *server, *names, *files, *quiet), variables=variables, essential=False)]
 
 
-def _dagster_services(port: int, folder: Path) -> list[Service]:
+def _dagster_services(settings: Settings, folder: Path) -> list[Service]:
     """Web UI and daemon share one process that holds the code, behind a socket only this user can open.
 
     The location is called as `dagster dev` calls it in the checkout, so both see the same jobs and schedules.
@@ -130,7 +139,8 @@ def _dagster_services(port: int, folder: Path) -> list[Service]:
         DEFINITIONS,
         "--empty-working-directory",
     )
-    web = ("dagster_webserver", "-h", LOOPBACK, "-p", str(port), "--dagster-log-level", "warning", "--suppress-warnings")
+    where = ("-h", settings.host, "-p", str(settings.dagster_port))
+    web = ("dagster_webserver", *where, "--dagster-log-level", "warning", "--suppress-warnings")
     daemon = ("dagster._daemon", "run")
     quiet, found = ("--log-level", "warning"), ("-w", str(workspace))
     python = (sys.executable, "-P", "-m")  # a file in the current folder must not stand in for a library
@@ -151,6 +161,18 @@ def _maintenance(environment: Environment, orphans: Callable[[], list[str]]) -> 
 
     embedded = environment.settings.database_url is None
     return [*([_every(DATABASE_EVERY_S, keep_database)] if embedded else []), _every(ORPHANS_EVERY_S, report_orphans)]
+
+
+def _on_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reached_at(host: str) -> str:
+    """Where this machine reaches what listens there: "every address" is no address."""
+    return LOOPBACK if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
 
 
 def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:

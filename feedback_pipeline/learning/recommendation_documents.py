@@ -1,7 +1,8 @@
 """One recommendation in words and as documents: what to aim for, what it brings, and the action a program can take.
 
 Every builder takes the support that decides (a row of `recommendation_supports.supports`) and returns kind, direction, text,
-target, action, expected_effect and `sure`, whether the interval of the effect lies above 0.
+target, action, expected_effect, `sure`, whether the interval of the effect lies above 0, and `interval`, within which a bound
+learned later is the same target: of a cut its own, else where the bulk of the values lies; None where there is no bound.
 """
 
 import json
@@ -54,7 +55,8 @@ def of_threshold(support: Support, pattern: Support) -> Document:
         side = {"operator": ">=" if rising else "<", "value": low if rising else high}
         action = {"kind": SET_THRESHOLD, "feature": feature} | side
     target = {"min": low, "max": high, "cut_interval": shown["cut_interval"]}
-    return _numeric(support, target, effect, action, f"{effect.n_bad:,} v {effect.n_good:,} outputs")
+    said = f"{effect.n_bad:,} v {effect.n_good:,} outputs"
+    return _numeric(support, target, effect, action, said, shown["cut_interval"])
 
 
 def of_correlation(support: Support, finding: Support, spread: Support) -> Document:
@@ -67,8 +69,10 @@ def of_correlation(support: Support, finding: Support, spread: Support) -> Docum
     found = json.loads(finding["feature_range"])
     if found["shape"] == INVERTED_U:
         bounds = (_side(feature, float(found["min"]), rising=True)[0], _whole(feature, float(found["max"])))
+        interval = [found["min"], found["max"]]
     else:
         bounds = _side(feature, float(found["p50"]), rising=rising)
+        interval = [found["p5"], found["p95"]]
     scale = BETTER_HALF * float(spread["sd"]) * (1.0 if rising else -1.0)
     # The correlation before shrinkage: an interval around a shrunken one would not cover. What is worth more is decided shrunken.
     value, mean = scale * float(finding["r"]), float(spread["mean"])
@@ -76,18 +80,19 @@ def of_correlation(support: Support, finding: Support, spread: Support) -> Docum
     effect = Effect.between(support["aspect"], POINTS, value, ends, before=mean, after=mean + value)
     said = f"against the average output, {int(support['n_contents']):,} outputs{_TASTES.get(finding['scope'], '')}"
     target = {"min": bounds[0], "max": bounds[1], "best": found["best"]}
-    return _numeric(support, target, effect, _range_action(support, *bounds), said)
+    return _numeric(support, target, effect, _range_action(support, *bounds), said, interval)
 
 
 def of_contrast(support: Support, pattern: Support, lift: Support) -> Document:
     """Aim for what approved outputs have; the effect is the honest lift of the feature's best cut, wherever that lies."""
     feature, rising = support["feature"], support["direction"] > 0
     shown = json.loads(pattern["output_characteristics"])
-    low, high = _side(feature, (shown["mean_approved"] + shown["mean_other"]) / 2.0, rising=rising)
+    means = sorted((shown["mean_approved"], shown["mean_other"]))
+    low, high = _side(feature, sum(means) / 2.0, rising=rising)
     effect = Effect(APPROVAL, SHARE, float(lift["effect"]), [float(lift["ci_low"]), float(lift["ci_high"])])
     said = f"on the better side, {int(support['n_contents']):,} outputs"
     target = {"min": low, "max": high, "best": None}
-    return _numeric(support, target, effect, _range_action(support, low, high), said)
+    return _numeric(support, target, effect, _range_action(support, low, high), said, means)
 
 
 def of_term(support: Support, pattern: Support) -> Document:
@@ -136,19 +141,21 @@ def _range_action(support: Support, low: float | None, high: float | None) -> Do
     return {"kind": own or TARGET_RANGE, "feature": support["feature"], "min": low, "max": high}
 
 
-def _numeric(support: Support, target: Document, effect: Effect, action: Document, said: str) -> Document:
+def _numeric(
+    support: Support, target: Document, effect: Effect, action: Document, said: str, interval: list[float] | None
+) -> Document:
     """A recommendation about a number: "keep length of texts at 420 words or more: ..."."""
     feature, rising = support["feature"], support["direction"] > 0
     bounds = _bounds(feature, target["min"], target["max"])
     joint = ", " if effect.n_bad is not None else " "
     text = f"keep {noun(feature)} {bounds}{_at(support)}: {effect.words()}{joint}{said}"
     action = action | {"decision_point": support["decision_point"]}
-    return _document(MORE if rising else LESS, target, effect, text, action)
+    return _document(MORE if rising else LESS, target, effect, text, action) | {"interval": interval}
 
 
 def _document(direction: str, target: Document, effect: Effect, text: str, action: Document) -> Document:
     found = {"kind": action["kind"], "direction": direction, "text": text, "target": target, "action": action}
-    return found | {"expected_effect": effect.document(), "sure": effect.sure}
+    return found | {"expected_effect": effect.document(), "sure": effect.sure, "interval": None}
 
 
 def _at(support: Support) -> str:

@@ -41,6 +41,7 @@ _SAME: Final = 0.8  # |rank correlation| from which two features are one piece o
 COLUMNS: Final = (
     *("agent_name", "rank", "identity", "kind", "feature", "direction", "target", "expected_effect", "confidence", "q_value"),
     *("gain", "pattern_keys", "n_contents", "n_reviewers", "text", "action", "conflicts"),
+    "interval",
 )
 
 Record = dict[Any, Any]
@@ -53,7 +54,8 @@ def recommend(learned: Learned) -> tuple[pd.DataFrame, pd.DataFrame]:
         recommendations: Rows of `COLUMNS`: rank from 1, identity (the meaning without its numbers), kind, feature (None for a
             word), direction (more, less, prefer, avoid, ask), target, expected_effect and action (documents), confidence (1 -
             lfsr of what decides), q_value (joint), gain (standard deviations of the outcome), pattern_keys ([pattern_type,
-            description] of all that speaks for it), n_contents, n_reviewers, text, conflicts (texts).
+            description] of all that speaks for it), n_contents, n_reviewers, text, conflicts (texts), interval ([low, high]
+            within which a bound learned later is the same target, else None).
         states: agent_name, status (insufficient_data where nothing could be tested), reason (why there is no recommendation,
             else None), published, candidates (tests in the family).
     """
@@ -184,8 +186,9 @@ class _Builder:
                 leader["pattern_keys"] = leader["pattern_keys"] + record["pattern_keys"]
                 continue
             if leader is not None and rho * leader["sign"] * record["sign"] < 0:
-                both = f"{noun(record['feature'])} and {noun(leader['feature'])}"
-                said = f"pulls against rank {kept.index(leader) + 1}: {both} go together (rank correlation {rho:+.2f})"
+                own, other = noun(record["feature"]), noun(leader["feature"])
+                # By name: not all that is ranked here is published.
+                said = f"pulls against the advice on {other}: {own} and {other} go together (rank correlation {rho:+.2f})"
                 record["conflicts"] = [*record["conflicts"], said]
             kept.append(record)
         return kept

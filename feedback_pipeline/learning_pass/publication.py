@@ -21,6 +21,7 @@ from feedback_pipeline.learning_pass.inputs import (
     latest_run,
     read_of_run,
 )
+from feedback_pipeline.learning_pass.trials import settle_recommendations
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -35,7 +36,7 @@ Frames = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """Result of `publish`; `recommendations` as `learning.recommendations.recommend` returns them."""
+    """Result of `publish`; `recommendations` as `learning.recommendations.recommend` returns them, those that are published."""
 
     learning_run_id: str
     facts: dict[str, Any]
@@ -55,7 +56,8 @@ def publish(
     results, outcome = read_of_run(store, learning_run_id, QUALITY_CORRELATIONS)
     patterns, _ = read_of_run(store, learning_run_id, DECISION_PATTERNS)
     strategy, _ = read_of_run(store, learning_run_id, CONTENT_STRATEGY)
-    recommendations, states = recommend(_learned(inputs, results, patterns, strategy))
+    found, states = recommend(_learned(inputs, results, patterns, strategy))
+    settled, states = settle_recommendations(database, found, states, inputs["reviews"])
     parts = _parts_by_agent(patterns["parts"], strategy["states"], states)
     publication = Publication(
         learning_run_id=learning_run_id,
@@ -76,7 +78,9 @@ def publish(
         reviewers={name: inputs[name] for name in REVIEWER_FRAMES},
         consumed=inputs["consumed"]["id"].to_numpy(dtype=np.int64),
         patterns=patterns["patterns"],
-        recommendations=recommendations,
+        recommendations=settled.recommendations,
+        trials=settled.trials,
+        closed_trials=settled.closed,
         segments=strategy["segments"],
         allocation=strategy["allocation"],
         fleet_parts={"correlations": outcome["fleet"]} | parts.get(FLEET, {}),
@@ -84,7 +88,7 @@ def publish(
     counts = publish_run(database, publication)
     store.drop_consumed(facts["consumed_tokens"])
     done = counts | {"window_last": facts["window_last"], "n_published": outcome["n_published"]}
-    return PublishedRun(learning_run_id, done, recommendations)
+    return PublishedRun(learning_run_id, done, settled.recommendations)
 
 
 def _learned(inputs: Frames, results: Frames, patterns: Frames, strategy: Frames) -> Learned:
@@ -113,6 +117,7 @@ def _parts_by_agent(
         parts.setdefault(row["agent_name"], {})["strategy"] = {"status": row["status"], "reason": _null(row["reason"])}
     for row in recommendations.to_dict("records"):
         counts = {"published": row["published"], "candidates": row["candidates"]}
+        counts |= {"held_back": row["held_back"]} if row["held_back"] else {}
         document = {"status": row["status"], "reason": _null(row["reason"])} | counts
         parts.setdefault(row["agent_name"], {})["recommendations"] = document
     return parts

@@ -66,7 +66,8 @@ def in_own_words() -> Iterator[None]:
 
 
 def _failure(what: str, error: Exception) -> dg.Failure:
-    return dg.Failure(description=what, metadata={"raised in": _place(error)}, allow_retries=False)
+    facts = {"error": type(error).__name__, "raised in": _place(error)}
+    return dg.Failure(description=what, metadata=facts, allow_retries=False)
 
 
 def _place(error: Exception) -> str:

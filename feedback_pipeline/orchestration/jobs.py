@@ -10,6 +10,7 @@ from typing import Final
 import dagster as dg
 
 from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
+from feedback_pipeline.orchestration.assets.effectiveness import LEARNING_EFFECTIVENESS
 from feedback_pipeline.orchestration.assets.forecasts import QUALITY_FORECASTS, QUALITY_PREDICTOR
 from feedback_pipeline.orchestration.assets.insights import (
     CONTENT_STRATEGY,
@@ -18,16 +19,21 @@ from feedback_pipeline.orchestration.assets.insights import (
     QUALITY_CORRELATIONS,
 )
 from feedback_pipeline.orchestration.assets.publication import LEARNED_IMPROVEMENTS
+from feedback_pipeline.orchestration.resources import PASS_TAG
 
 DAY_ASSETS: Final = (HUMAN_FEEDBACK, FEATURE_TABLE)
-REDUCE_ASSETS: Final = (PREFERENCE_MODELS, QUALITY_CORRELATIONS, DECISION_PATTERNS, CONTENT_STRATEGY, LEARNED_IMPROVEMENTS)
+REDUCE_ASSETS: Final = (
+    *(PREFERENCE_MODELS, QUALITY_CORRELATIONS, DECISION_PATTERNS, CONTENT_STRATEGY, LEARNED_IMPROVEMENTS),
+    LEARNING_EFFECTIVENESS,
+)
 FORECAST_ASSETS: Final = (QUALITY_PREDICTOR, QUALITY_FORECASTS)
 
 learn = dg.define_asset_job(
     "learn",
+    tags=PASS_TAG,
     selection=dg.AssetSelection.assets(*DAY_ASSETS, *REDUCE_ASSETS, *FORECAST_ASSETS),
-    description="Reads the days that changed, learns from the window over all agents, publishes what was learned; then trains "
-    "the quality predictor if it is time and forecasts what nobody has reviewed yet.",
+    description="Reads the days that changed, learns from the window over all agents, publishes what was learned, measures "
+    "whether applying it helps; then trains the quality predictor if it is time and forecasts what nobody has reviewed yet.",
     executor_def=dg.in_process_executor,
 )
 

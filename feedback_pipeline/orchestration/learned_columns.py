@@ -183,6 +183,17 @@ CANDIDATES: Final = table_schema(
     ]
 )
 
+STABILITY: Final = table_schema(
+    [
+        ("feature", "string", "of the outputs"),
+        ("psi", "float", "population stability index: how far outputs reviewed since the last training differ from those before"),
+        ("n_reference", "int", "outputs reviewed before"),
+        ("n_recent", "int", "outputs reviewed since"),
+        ("warning", "bool", "above 0.2"),
+        ("reason", "string", "why there is no index"),
+    ]
+)
+
 MODELS: Final = table_schema(
     [
         ("model_version", "int", "of the registered model"),
@@ -205,5 +216,26 @@ FORECASTS: Final = table_schema(
         ("p_approve", "float", "chance of approval"),
         ("abstain", "bool", "the numbers are not to be relied on"),
         ("reason", "string", "why not"),
+    ]
+)
+
+EFFECTS: Final = table_schema(
+    [
+        ("agent_name", "string", "whose recommendation it is"),
+        ("kind", "string", "what it asks for"),
+        ("feature", "string", "what it is about; empty for a word"),
+        ("trial", "int", "counts from 1; another target, or a new finding after a retirement, starts the next"),
+        ("state", "string", "probation, active or retired"),
+        ("p_on", "float", "share of the executions that apply it"),
+        ("uplift", "float", "approval with it less approval without, of executions that compare like with like"),
+        ("low", "float", "95 % bound that holds at every moment"),
+        ("high", "float", "95 % bound that holds at every moment"),
+        ("n", "int", "executions with a decision"),
+        ("n_applied", "int", "those that applied it"),
+        ("n_held_out", "int", "those that did not, by chance"),
+        ("n_waiting", "int", "executions that nobody has decided yet"),
+        ("success_rate", "float", "approved among those that applied it"),
+        ("success_rate_held_out", "float", "approved among those held out"),
+        ("reason", "string", "why it is in this state, with the numbers of that moment"),
     ]
 )

@@ -5,9 +5,10 @@ Dagster would want too.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from feedback_pipeline.storage.tracking import Tracking
 
 INSTALLATION_TAG: Final = "feedback_pipeline/installation"
+# dagster.yaml lets one run with this tag execute at a time.
+PASS_TAG: Final = {"feedback_pipeline/pass": "learn"}
 
 
 class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -99,7 +102,8 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LearningLock"]:
         """Waits for a pass that is running, and says so; then holds the lock until the run ends.
 
-        The run is tagged with the installation first, so that a watch can tell it from the runs of others in one Dagster.
+        The run is tagged first, with the installation, so that a watch can tell it from the runs of others in one Dagster, and
+        as a pass, whichever job it is of.
         """
         from feedback_pipeline.storage.pass_lock import learning_pass_lock
 
@@ -108,15 +112,40 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
                 context.log.warning("Another learning pass is running on this database; waiting for it to finish")
 
         database = self.database.open()
-        if context.instance is not None and context.run is not None:
-            context.instance.add_run_tags(context.run.run_id, installation_tag(database))
-        with learning_pass_lock(database, say):
+        with _shown_alive(database, context, PASS_TAG), learning_pass_lock(database, say):
             self._taken_at = datetime.now(UTC)
             yield self
 
 
+class RunSign(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Shows, from the first step of a run that takes no learning lock to its last, that its process lives."""
+
+    database: DatabaseResource
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RunSign"]:
+        """Tags the run with the installation, and shows the sign until it ends."""
+        with _shown_alive(self.database.open(), context):
+            yield self
+
+
+@contextmanager
+def _shown_alive(
+    database: "Database", context: dg.InitResourceContext, further_tags: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """The run is tagged first: a watch looks for the sign of those runs alone that are known to give one."""
+    from feedback_pipeline.storage.pass_lock import sign_of_life
+
+    if context.instance is None or context.run is None:
+        yield
+        return
+    context.instance.add_run_tags(context.run.run_id, installation_tag(database) | dict(further_tags))
+    with sign_of_life(database, context.run.run_id):
+        yield
+
+
 def installation_tag(database: "Database") -> dict[str, str]:
-    """The tag of every run that takes the learning lock of this database.
+    """The tag of every run of this installation.
 
     Raises:
         StoreUnavailable: the server cannot be reached.

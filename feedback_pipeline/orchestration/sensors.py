@@ -5,19 +5,17 @@ from typing import Final
 
 import dagster as dg
 
+from feedback_pipeline.orchestration.drift import drift_sensor
+from feedback_pipeline.orchestration.failed_runs import failed_run_sensor
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import forecast
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor
+from feedback_pipeline.orchestration.orphans import orphaned_runs
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
+from feedback_pipeline.orchestration.run_states import UNDER_WAY
 from feedback_pipeline.settings import Settings
 
 EVERY_S: Final = 300
-_UNDER_WAY: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dg.sensor(
@@ -33,15 +31,15 @@ def outputs_without_forecast(
     """Starts the job `forecast` when an output waits for a forecast and no such run is under way."""
     from feedback_pipeline.learning_pass.forecasts import outputs_wait
 
-    running = dg.RunsFilter(job_name=forecast.name, statuses=_UNDER_WAY)
+    running = dg.RunsFilter(job_name=forecast.name, statuses=UNDER_WAY)
     if context.instance.get_runs_count(running):
         return dg.SkipReason("a run that forecasts is under way")
     plain = database.open()
     with in_own_words():
         store = feature_store.open(plain)
         if outputs_wait(plain, store, Settings(), now=datetime.now(UTC)):
-            return dg.RunRequest()
+            return dg.RunRequest(tags=installation_tag(plain))
     return dg.SkipReason("no output waits for a forecast, or there is no champion to ask")
 
 
-sensors = [outputs_without_forecast]
+sensors = [new_feedback_sensor, outputs_without_forecast, drift_sensor, failed_run_sensor, orphaned_runs]

@@ -114,30 +114,6 @@ def settled_changes(conn: Connection, consumed: Ids, read: Collection[date], sto
     return _ids(conn, query.format(fresh=fresh, read=literals[0], others=literals[1], touching=SQL(" UNION ALL ").join(touching)))
 
 
-def pending_counts(conn: Connection, first: date | None = None, last: date | None = None) -> dict[str, int]:
-    """Count by agent the reviews with changes that no learning run has published yet.
-
-    Only reviews that are or were training data count, each once however often it changed. A deleted review no longer names
-    its agent and is not counted here.
-
-    Args:
-        conn: Any connection.
-        first: First day of the window, None = no limit; a change counts when its old or new day lies inside.
-        last: Last day of the window, None = no limit.
-    """
-    columns = source_columns(conn)
-    query = SQL(
-        "SELECT p.agent_name::text, count(DISTINCT c.row_id) FROM (SELECT DISTINCT row_id FROM feedback_changes "
-        "WHERE source = 'review_feedback' AND trainable "
-        "AND (old_day BETWEEN %(first)s AND %(last)s OR new_day BETWEEN %(first)s AND %(last)s)) AS c "
-        "JOIN review_feedback r ON r.id = c.row_id::{review} JOIN content_review_workflows w ON {joined} "
-        "JOIN agent_performance p ON p.execution_id = w.workflow_execution_id AND p.status::text = 'success' "
-        "GROUP BY 1 ORDER BY 1"
-    ).format(review=columns.key("review_feedback", "id"), joined=_review_of_workflow(columns))
-    window = {"first": first or date(1, 1, 2), "last": last or date(9999, 12, 30)}
-    return {str(agent): int(count) for agent, count in conn.execute(query, window)}
-
-
 def _reviews_of_changes(columns: SourceColumns) -> dict[str, Composable]:
     """By source of the execution side: joins from changed keys c to the reviews r that depend on them."""
     reviews = SQL("JOIN review_feedback r ON {}").format(_review_of_workflow(columns))

@@ -1,8 +1,9 @@
 """Reading days from the source tables: the queries of a set of days, their texts measured block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ from feedback_pipeline.storage.extraction_sql import (
 from feedback_pipeline.storage.ledger import Reason
 from feedback_pipeline.storage.refusals import Refusals
 from feedback_pipeline.storage.source_columns import source_columns
+
+GROUP_REVIEWS: Final = 100_000
 
 
 class DayReader:
@@ -81,6 +84,26 @@ class DayReader:
         for finite, reason in ((True, Reason.NUMBER_OUT_OF_BOUNDS), (False, Reason.NOT_A_FINITE_NUMBER)):
             ids = found["id"].filter(pc.equal(found["finite"], finite))
             self.refusals.add("agent_decisions", ids, reason, "confidence_score")
+
+
+def grouped_days(conn: Connection, days: Sequence[date]) -> Iterator[list[date]]:
+    """Split days with reviews so that each group has about GROUP_REVIEWS of them: memory does not grow with the history."""
+    if not days:
+        return
+    query = SQL(
+        "SELECT feedback_utc_day(reviewed_at), count(*) FROM review_feedback "
+        "WHERE reviewed_at >= {} AND reviewed_at < {} GROUP BY 1"
+    ).format(moment(days[0]), moment(days[-1] + timedelta(days=1)))
+    counts: dict[date, int] = dict(conn.execute(query).fetchall())
+    group: list[date] = []
+    size = 0
+    for day in days:
+        if group and size + counts[day] > GROUP_REVIEWS:
+            yield group
+            group, size = [], 0
+        group.append(day)
+        size += counts[day]
+    yield group
 
 
 def measured_texts(conn: Connection, queries: OutputQueries, ids: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:

@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
-
-from psycopg.sql import SQL
 
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.changes import Ids, all_changes, days_with_reviews, settled_changes, touched_days, unread_days
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.day_assembly import DayTables
-from feedback_pipeline.storage.day_ranges import moment
-from feedback_pipeline.storage.day_reading import DayReader
+from feedback_pipeline.storage.day_reading import DayReader, grouped_days
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.ledger_settling import settle, settled_entries
 
 EXTRACTION_VERSION: Final = 4
 """To be raised whenever the same rows of the database would be stored differently."""
 
-GROUP_REVIEWS: Final = 100_000
 _ADVISORY_KEY: Final = 0x_FEED_E87A
 _POLL_S: Final = 0.1
 _WRITERS: Final = 4
@@ -181,7 +177,7 @@ class _Job:
         """Read and write the days, some at a time."""
         # Threads: most of the time of a write is waiting for the disk.
         with ThreadPoolExecutor(_WRITERS) as pool:
-            for group in self._groups(days):
+            for group in grouped_days(self._conn, days):
                 written = list(pool.map(lambda item: self._write(*item), self._reader.read(group).items()))
                 self.reviews += sum(written)
                 self.days += group
@@ -194,25 +190,6 @@ class _Job:
             day, tables.human_feedback, tables.feature_table, self._version, facts, decision_points=tables.decision_points
         )
         return tables.reviews
-
-    def _groups(self, days: list[date]) -> Iterator[list[date]]:
-        """Split days so that each group has about GROUP_REVIEWS reviews: what is in memory does not grow with the history."""
-        if not days:
-            return
-        query = SQL(
-            "SELECT feedback_utc_day(reviewed_at), count(*) FROM review_feedback "
-            "WHERE reviewed_at >= {} AND reviewed_at < {} GROUP BY 1"
-        ).format(moment(days[0]), moment(days[-1] + timedelta(days=1)))
-        counts: dict[date, int] = dict(self._conn.execute(query).fetchall())
-        group: list[date] = []
-        size = 0
-        for day in days:
-            if group and size + counts[day] > GROUP_REVIEWS:
-                yield group
-                group, size = [], 0
-            group.append(day)
-            size += counts[day]
-        yield group
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from feedback_pipeline.storage.copy_fields import Fields, copy_fields, fields, s
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.publication_rows import Publication
 from feedback_pipeline.storage.published_advice import write_advice
+from feedback_pipeline.storage.published_effects import write_trials
 from feedback_pipeline.storage.published_patterns import write_patterns, written_patterns
 from feedback_pipeline.storage.published_reviewers import write_reviewers
 
@@ -43,6 +44,7 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
         _write_correlations(connection, publication)
         superseded = write_patterns(connection, publication)
         advice = write_advice(connection, publication)
+        opened = write_trials(connection, publication)
         reviewers = write_reviewers(connection, publication)
         deleted = _delete_changes(connection, publication.consumed)
     return {
@@ -50,6 +52,7 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
         "agent_learning_patterns": int(publication.findings["published"].sum()) + len(written_patterns(publication)),
         "patterns_superseded": superseded,
         **advice,
+        "trials_opened": opened,
         "agent_learning_state": len(publication.agents),
         **reviewers,
         "feedback_changes_consumed": deleted,

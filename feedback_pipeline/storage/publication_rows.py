@@ -21,6 +21,8 @@ SEGMENT_COLUMNS: Final = (
     *("agent_name", "family", "segment", "n", *(f"approval{suffix}" for suffix in _SHRUNKEN)),
     *("n_scored", *(f"score{suffix}" for suffix in _SHRUNKEN)),
 )
+TRIAL_COLUMNS: Final = ("pattern_id", "trial", "agent_name", "recommendation", "pattern_keys")
+CLOSED_COLUMNS: Final = ("pattern_id", "trial", "reason")
 ALLOCATION_COLUMNS: Final = ("agent_name", "family", "segment", "n", "outputs", "propensity")
 
 
@@ -34,6 +36,14 @@ def _no_recommendations() -> pd.DataFrame:
 
 def _no_segments() -> pd.DataFrame:
     return pd.DataFrame(columns=list(SEGMENT_COLUMNS))
+
+
+def _no_trials() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(TRIAL_COLUMNS))
+
+
+def _no_closed() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(CLOSED_COLUMNS))
 
 
 def _no_allocation() -> pd.DataFrame:
@@ -86,6 +96,9 @@ class Publication:
             id is made of), target, expected_effect and action dicts, pattern_keys a list of [pattern_type, description],
             conflicts a list of texts.
         segments: As `strategy.content_strategy` returns them, `SEGMENT_COLUMNS`.
+        trials: The trial of every recommendation, `TRIAL_COLUMNS`, as `trial_openings.settle` returns them; those that are not in
+            the books are opened.
+        closed_trials: Trials that another target has overtaken, `CLOSED_COLUMNS`.
         fleet_parts: Status and reason of each part of what was learned of all agents together.
         allocation: The next batch, as `strategy.content_strategy` returns it, `ALLOCATION_COLUMNS`.
     """
@@ -109,6 +122,8 @@ class Publication:
     consumed: npt.NDArray[np.int64] = field(repr=False)
     patterns: pd.DataFrame = field(default_factory=_no_patterns, repr=False)
     recommendations: pd.DataFrame = field(default_factory=_no_recommendations, repr=False)
+    trials: pd.DataFrame = field(default_factory=_no_trials, repr=False)
+    closed_trials: pd.DataFrame = field(default_factory=_no_closed, repr=False)
     segments: pd.DataFrame = field(default_factory=_no_segments, repr=False)
     allocation: pd.DataFrame = field(default_factory=_no_allocation, repr=False)
     fleet_parts: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -42,7 +42,7 @@ def _write_recommendations(connection: Connection, run: Publication) -> int:
         "agent_name": fields(frame["agent_name"]),
         "rank": list(map(str, map(int, frame["rank"]))),
         **{name: fields(frame[name]) for name in ("kind", "feature", "direction", "text")},
-        **{name: text_fields(_documents(frame[name])) for name in ("target", "expected_effect", "action", "conflicts")},
+        **{name: text_fields(documents(frame[name])) for name in ("target", "expected_effect", "action", "conflicts")},
         "confidence_score": fields(frame["confidence"].astype(float)),
         "q_value": fields(frame["q_value"].astype(float)),
         "evidence": text_fields(_evidence(connection, run)),
@@ -57,9 +57,9 @@ def _evidence(connection: Connection, run: Publication) -> Iterable[str]:
     """What each recommendation rests on: {learning_run_id, pattern_ids, n_contents, n_reviewers, window}."""
     frame = run.recommendations
     window = {"first": run.window_start, "last": run.window_end, "lookback_days": run.lookback_days}
-    ids = _pattern_ids(connection, frame)
+    ids = pattern_ids_behind(connection, frame)
     counts = frame["n_contents"].tolist(), frame["n_reviewers"].tolist()
-    return _documents(
+    return documents(
         {
             "learning_run_id": run.learning_run_id,
             "pattern_ids": pattern_ids,
@@ -71,7 +71,7 @@ def _evidence(connection: Connection, run: Publication) -> Iterable[str]:
     )
 
 
-def _pattern_ids(connection: Connection, frame: pd.DataFrame) -> list[list[str]]:
+def pattern_ids_behind(connection: Connection, frame: pd.DataFrame) -> list[list[str]]:
     """Ids of the patterns behind each recommendation, as they stand in the table."""
     keys = frame["pattern_keys"].tolist()
     owners = [agent for agent, named in zip(frame["agent_name"], keys, strict=True) for _ in named]
@@ -83,11 +83,12 @@ def _pattern_ids(connection: Connection, frame: pd.DataFrame) -> list[list[str]]
         " USING (agent_name, pattern_type, pattern_description) WHERE n.id <> p.id"
     ).fetchall()
     own = {ours.replace("-", ""): theirs for ours, theirs in foreign}
-    written = iter([own.get(digits) or _dashed(digits) for digits in ids])
+    written = iter([own.get(digits) or dashed(digits) for digits in ids])
     return [[next(written) for _ in named] for named in keys]
 
 
-def _dashed(digits: str) -> str:
+def dashed(digits: str) -> str:
+    """Hexadecimal digits as Postgres writes a UUID."""
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
@@ -114,8 +115,8 @@ def _columns(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Fields | st
     return {name: fields(frame[name].astype("int64") if name in _COUNTS else frame[name]) for name in names}
 
 
-def _documents(values: Iterable[Any]) -> Iterable[str]:
-    """JSON documents; a number that is not finite is undefined: null."""
+def documents(values: Iterable[Any]) -> Iterable[str]:
+    """Values as JSON documents; a number that is not finite is undefined: null."""
     for value in values:
         try:
             yield _JSON.encode(value)

@@ -7,8 +7,10 @@ from psycopg.rows import dict_row
 
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.features import FLEET
-from feedback_pipeline.storage.changes import pending_counts
+from feedback_pipeline.learning.trigger import UNKNOWN_AGENT
 from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.trigger_book import read_last_decision
+from feedback_pipeline.storage.triggers import read_counts
 
 Document = dict[str, Any]
 
@@ -101,10 +103,13 @@ def _last_run(connection: Connection) -> Document | None:
 
 
 def read_status(database: Database) -> Document:
-    """Every agent with its status and pending reviews, and the last learning run: {agents, last_run, champion, rejected}."""
+    """Every agent with its status and pending reviews, and the last run: {agents, last_run, champion, rejected, trigger}.
+
+    `trigger` is why a pass was last started by itself, or is not: a row of trigger_decisions, None before the first.
+    """
     with database.snapshot() as connection:
         run = _last_run(connection)
-        pending = pending_counts(connection, first=run["window_start"] if run else None)
+        pending, trigger = read_counts(connection), read_last_decision(connection)
         champion = champion_document(connection)
         with connection.cursor(row_factory=dict_row) as cursor:
             agents = cursor.execute(
@@ -121,12 +126,13 @@ def read_status(database: Database) -> Document:
         "n_reviewers": 0,
         "learning_run_id": None,
     }
-    agents += [{"agent_name": name} | unseen for name in sorted(set(pending) - listed)]
+    agents += [{"agent_name": name} | unseen for name in sorted(set(pending) - listed - {UNKNOWN_AGENT})]
     return {
         "agents": [agent | {"pending": pending.get(agent["agent_name"], 0)} for agent in agents],
         "last_run": run and _run_document(run),
         "champion": champion,
         "rejected": {row["reason"]: row["n"] for row in rejected},
+        "trigger": trigger,
     }
 
 

@@ -6,8 +6,10 @@ from psycopg.rows import dict_row
 
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.features import FLEET
+from feedback_pipeline.learning.trial_states import RETIRED
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.reading import Document, agent_state, fleet_state, learned_run
+from feedback_pipeline.storage.reading_effects import retired_patterns, trials_of_recommendations
 
 HIGH_CONFIDENCE: Final = 0.8
 USABLE_CONFIDENCE: Final = 0.5
@@ -55,7 +57,9 @@ def read_patterns(database: Database, agent_name: str) -> Document:
 
 
 def read_improvements(database: Database, agent_name: str) -> Document:
-    """What an agent can apply: its patterns with a confidence above .5, and its recommendations, best first.
+    """What an agent can apply: its patterns with a confidence above .5, and its recommendations, best first, with their trials.
+
+    What applying has shown not to help is left out.
 
     Raises:
         UserError: nothing was learned yet, the agent is not known, or is `*`.
@@ -69,7 +73,12 @@ def read_improvements(database: Database, agent_name: str) -> Document:
         state = learned_state(connection, agent_name)
         patterns = _rows(connection, _PATTERNS, agent_name)
         recommendations = _rows(connection, _RECOMMENDATIONS, agent_name)
-    usable = [pattern for pattern in patterns if (pattern["confidence"] or 0.0) > USABLE_CONFIDENCE]
+        trials = trials_of_recommendations(connection, agent_name)
+        retired = retired_patterns(connection, agent_name)
+    recommendations = [one | {"trial": trials[one["id"]]} for one in recommendations if trials[one["id"]]["state"] != RETIRED]
+    usable = [
+        pattern for pattern in patterns if (pattern["confidence"] or 0.0) > USABLE_CONFIDENCE and pattern["id"] not in retired
+    ]
     return {
         "agent_name": agent_name,
         "status": state["status"],

@@ -56,7 +56,11 @@ def patterns(**changes: Any) -> dict[str, Any]:
 def recommendation(rank: int = 1, **changes: Any) -> dict[str, Any]:
     window = {"first": "2026-10-02", "last": "2026-10-31", "lookback_days": 30}
     evidence = {"learning_run_id": "run", "pattern_ids": ["a", "b"], "n_contents": 1852, "n_reviewers": 1, "window": window}
-    said = {"text": "Ask for confidence above 0.7: approval 61 % -> 84 %, +23 points [14, 31]", "conflicts": []}
+    said = {
+        "text": "Ask for confidence above 0.7: approval 61 % -> 84 %, +23 points [14, 31]",
+        "conflicts": [],
+        "trial": {"n": 0},
+    }
     return {"id": "id", "rank": rank, **said, "q_value": 0.00041, "confidence": 0.9987, "evidence": evidence} | changes
 
 
@@ -138,6 +142,8 @@ def test_recommendations_are_said_in_words_with_their_evidence(show: Show) -> No
     assert "drafter: 2 recommendations 1. Ask for confidence above 0.7: approval 61 % -> 84 %, +23 points [14, 31]" in said
     assert "1,852 outputs, 1 reviewer, 2026-10-02 to 2026-10-31; 2 patterns, q = 0.00041, confidence 0.999" in said
     assert "but: cost pulls the other way" in said
+    measured = recommendation(trial={"n": 700, "reason": "kept: it helps, approval +9.8 points [0.4, 19.1] at 700 executions"})
+    assert "kept: it helps" in words(show(print_improvements, improvements(measured)))
     assert "12 patterns with a confidence above .5, 7 above .8" in said
     assert "None" not in said
 

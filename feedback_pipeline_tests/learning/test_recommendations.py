@@ -194,7 +194,7 @@ def test_features_that_go_together_are_one_advice_or_a_conflict() -> None:
     apart = recommend(replace(both, pairs=paired(-0.6)))[0]
     assert apart["conflicts"].tolist() == [
         [],
-        ["pulls against rank 1: length of texts and cost go together (rank correlation -0.60)"],
+        ["pulls against the advice on cost: length of texts and cost go together (rank correlation -0.60)"],
     ]
 
 

@@ -18,6 +18,7 @@ ASSETS = {
     "decision_patterns": "insights",
     "content_strategy": "insights",
     "learned_improvements": "published",
+    "learning_effectiveness": "published",
     "quality_predictor": "forecasts",
     "quality_forecasts": "forecasts",
     "agent_report": "reports",
@@ -38,12 +39,16 @@ CHECKS = {
     ("decision_patterns", "patterns_valid", True),
     ("content_strategy", "strategy_valid", True),
     ("learned_improvements", "recommendations_valid", False),
+    ("learning_effectiveness", "holdout_respected", False),
     ("quality_predictor", "champion_beats_baselines", False),
     ("quality_predictor", "no_drift", False),
     ("quality_predictor", "agents_have_reviews", False),
     ("quality_forecasts", "forecasts_cover_reviews", False),
 }
-REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
+REDUCE = (
+    *("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements"),
+    "learning_effectiveness",
+)
 FORECASTS = ("quality_predictor", "quality_forecasts")
 EDGES = {
     "human_feedback": {"agent_performance", "agent_decisions", "content_review_workflows", "review_feedback"},
@@ -53,6 +58,7 @@ EDGES = {
     "decision_patterns": {"preference_models", "quality_correlations", "feature_table"},
     "content_strategy": {"preference_models", "feature_table"},
     "learned_improvements": {"preference_models", "quality_correlations", "decision_patterns", "content_strategy"},
+    "learning_effectiveness": {"learned_improvements", "review_feedback", "content_review_workflows"},
     "quality_predictor": {"preference_models", "feature_table"},
     "quality_forecasts": {"quality_predictor", "agent_performance", "agent_decisions", "content_review_workflows"},
     "agent_report": {"learned_improvements"},
@@ -152,7 +158,24 @@ def test_the_job_learn_holds_days_and_reduce(defs: dg.Definitions) -> None:
     assert selected == {"human_feedback", "feature_table", *REDUCE, *FORECASTS}
     assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == {name for _, name, _ in CHECKS}
     assert job.executor_def is dg.in_process_executor
-    assert [job.name for job in defs.jobs or []] == ["learn", "forecast"]
+    assert [job.name for job in defs.jobs or []] == ["learn", "forecast", "daily_check"]
+
+
+def test_what_starts_runs_is_on_by_default(defs: dg.Definitions) -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
+    running = dg.DefaultSensorStatus.RUNNING
+    assert (
+        sensors.items()
+        >= dict.fromkeys(
+            ["new_feedback_sensor", "outputs_without_forecast", "drift_sensor", "failed_run_sensor", "orphaned_runs"], running
+        ).items()
+    )
+    (schedule, tidying) = defs.schedules or []
+    assert isinstance(tidying, dg.ScheduleDefinition)
+    assert (tidying.name, tidying.default_status) == ("old_runs", dg.DefaultScheduleStatus.RUNNING)
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone) == ("daily_check", "0 3 * * *", "UTC")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
 def test_columns_come_from_columns_that_exist(specs: dict[str, dg.AssetSpec]) -> None:

@@ -27,7 +27,10 @@ pytestmark = [
 ]
 
 DAY_ASSETS = ("human_feedback", "feature_table")
-REDUCE = ("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements")
+REDUCE = (
+    *("preference_models", "quality_correlations", "decision_patterns", "content_strategy", "learned_improvements"),
+    "learning_effectiveness",
+)
 # So few outputs can leave an aspect's agreement indistinguishable from chance, and no model better than the mean.
 MAY_WARN = {"reviewers_agree", "champion_beats_baselines"}
 
@@ -153,7 +156,7 @@ def test_what_the_assets_show(learned: Learned, world: World) -> None:
     assert shown["learned_improvements"]["agent learning state"].value == 4
 
     evaluations = {evaluation.check_name: evaluation for evaluation in _checks(instance, run_id)}
-    assert len(evaluations) == 19
+    assert len(evaluations) == 20
     for name, evaluation in evaluations.items():
         assert evaluation.passed or name in MAY_WARN, name
         assert {"observed", "threshold"} <= set(evaluation.metadata)

@@ -1,10 +1,10 @@
 import dagster as dg
 import pytest
 
-from feedback_pipeline.orchestration.orphans import OrphanWatch
-from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, installation_tag
+from feedback_pipeline.orchestration.orphans import OrphanWatch, orphaned_runs
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline.storage.pass_lock import learning_pass_lock
+from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, sign_of_life
 
 pytestmark = pytest.mark.slow
 
@@ -51,24 +51,48 @@ def test_runs_of_others_in_the_same_dagster_stay_untouched(database: Database, t
         assert _status(instance, foreign) == dg.DagsterRunStatus.STARTED
 
 
-def test_while_a_pass_runs_nothing_is_failed(database: Database) -> None:
+def test_a_run_with_a_sign_of_life_is_left_alone_whatever_dies_beside_it(database: Database) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        living, dead = (_run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database)) for _ in range(2))
+        watch = OrphanWatch(instance, database)
+        # Also one that waits for the lock of another pass.
+        with learning_pass_lock(database, lambda: None), sign_of_life(database, living):
+            assert [watch.look(), watch.look()] == [[], [dead]]
+        assert watch.look() == []
+        assert _status(instance, living) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_sign_between_two_looks_clears_the_suspicion(database: Database) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         run = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
         watch = OrphanWatch(instance, database)
-        with learning_pass_lock(database, lambda: None):
-            assert [watch.look(), watch.look()] == [[], []]
-        assert watch.look() == []
-        assert _status(instance, run) == dg.DagsterRunStatus.STARTED
-
-
-def test_a_pass_between_two_looks_clears_the_suspicion(database: Database) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
-        watch = OrphanWatch(instance, database)
         watch.look()
-        with learning_pass_lock(database, lambda: None):
+        with sign_of_life(database, run):
             watch.look()
         assert watch.look() == []
+
+
+def test_several_steps_show_the_sign_of_one_run(database: Database) -> None:
+    assert living_runs(database, ["a", "b"]) == set()
+    with sign_of_life(database, "a"):
+        with sign_of_life(database, "a"):
+            assert living_runs(database, ["a", "b"]) == {"a"}
+        assert living_runs(database, ["a", "b"]) == {"a"}
+    assert living_runs(database, ["a", "b"]) == set()
+
+
+def test_the_sensor_keeps_its_suspects_in_the_cursor(database: Database) -> None:
+    resources = {"database": DatabaseResource(url=database.url)}
+    with dg.DagsterInstance.ephemeral() as instance:
+        orphan = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
+        context = dg.build_sensor_context(instance=instance, resources=resources)
+        orphaned_runs(context)
+        # Another process of the daemon.
+        again = dg.build_sensor_context(instance=instance, resources=resources, cursor=context.cursor)
+        said = orphaned_runs(again)
+        assert isinstance(said, dg.SkipReason)
+        assert orphan in str(said.skip_message)
+        assert _status(instance, orphan) == dg.DagsterRunStatus.FAILURE
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from feedback_pipeline.settings import Settings
-from feedback_pipeline.storage.changes import pending_counts
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.extraction import ExtractionReport, extract, pending_days
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -300,24 +299,3 @@ def test_random_sessions(database: Database, store: FeatureStore, fresh: Callabl
     learn(database, store)
     assert_up_to_date(database, store, fresh())
     assert pending_changes(database) == 0
-
-
-def test_pending_counts_by_agent(database: Database) -> None:
-    with database.connect() as conn:
-        conn.execute(
-            "INSERT INTO agent_performance (agent_name, execution_id, status) VALUES "
-            "('a', 'x', 'success'), ('a', 'x', 'success'), ('b', 'x', 'success'), ('c', 'x', 'failed'), ('b', 'y', 'success');"
-            "INSERT INTO content_review_workflows (id, workflow_execution_id) VALUES "
-            "('00000000-0000-0000-0000-000000000001', 'x'), ('00000000-0000-0000-0000-000000000002', 'y');"
-            "INSERT INTO review_feedback (workflow_id, reviewed_at, is_training_data) VALUES "
-            "('00000000-0000-0000-0000-000000000001', '2026-02-01', true), "
-            "('00000000-0000-0000-0000-000000000001', '2026-02-05', true), "
-            "('00000000-0000-0000-0000-000000000002', '2026-02-05', true), "
-            "('00000000-0000-0000-0000-000000000002', '2026-02-05', false), "
-            "('00000000-0000-0000-0000-000000000002', NULL, true);"
-            "UPDATE review_feedback SET comments = 'again'"
-        )
-        assert pending_counts(conn) == {"a": 2, "b": 3}
-        assert pending_counts(conn, date(2026, 2, 2), date(2026, 2, 9)) == {"a": 1, "b": 2}
-        conn.execute("DELETE FROM feedback_changes")
-        assert pending_counts(conn) == {}

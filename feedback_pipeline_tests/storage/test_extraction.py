@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from feedback_pipeline.settings import Settings
-from feedback_pipeline.storage import extraction
+from feedback_pipeline.storage import day_reading
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.extraction import extract, extraction_version, pending_days
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -116,7 +116,7 @@ def test_order_of_rows_and_number_of_calls_do_not_matter(
     with empty_database.connect() as conn:
         insert_all(conn, {table: seeded(3).sample(rows, len(rows)) for table, rows in sources.items()})
     extract(database, store, SETTINGS, ALL_DAYS, today=TODAY)
-    monkeypatch.setattr(extraction, "GROUP_REVIEWS", 7)
+    monkeypatch.setattr(day_reading, "GROUP_REVIEWS", 7)
     for day in reversed(ALL_DAYS):
         extract(empty_database, other_store, SETTINGS, [day], today=TODAY)
     assert same(contents(store), contents(other_store))
@@ -134,7 +134,7 @@ def test_many_small_groups_equal_one(
     with database.connect() as conn:
         insert_all(conn, random_sources(seeded(4)))
     extract(database, store, SETTINGS, ALL_DAYS, today=TODAY)
-    monkeypatch.setattr(extraction, "GROUP_REVIEWS", 1)
+    monkeypatch.setattr(day_reading, "GROUP_REVIEWS", 1)
     steps: list[tuple[int, int]] = []
     extract(database, other_store, SETTINGS, ALL_DAYS, today=TODAY, progress=lambda done, total: steps.append((done, total)))
     assert same(contents(store), contents(other_store))

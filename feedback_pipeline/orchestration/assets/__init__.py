@@ -3,13 +3,13 @@
 from types import ModuleType
 from typing import Final
 
-from feedback_pipeline.orchestration.assets import days, forecasts, insights, publication, reports, sources
+from feedback_pipeline.orchestration.assets import days, effectiveness, forecasts, insights, publication, reports, sources
 
 GROUPS: Final[dict[str, tuple[ModuleType, ...]]] = {
     "source": (sources,),
     "reviewed_days": (days,),
     "insights": (insights,),
-    "published": (publication,),
+    "published": (publication, effectiveness),
     "forecasts": (forecasts,),
     "reports": (reports,),
 }

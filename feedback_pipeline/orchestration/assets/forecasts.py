@@ -13,7 +13,13 @@ from feedback_pipeline.orchestration.assets.insights import PREFERENCE_MODELS
 from feedback_pipeline.orchestration.failures import only_stores_are_retried
 from feedback_pipeline.orchestration.learned_columns import FORECASTS, MODELS
 from feedback_pipeline.orchestration.ownership import OWNERS
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock, TrackingResource
+from feedback_pipeline.orchestration.resources import (
+    DatabaseResource,
+    FeatureStoreResource,
+    LearningLock,
+    RunSign,
+    TrackingResource,
+)
 from feedback_pipeline.settings import Settings
 
 QUALITY_PREDICTOR: Final = dg.AssetKey("quality_predictor")
@@ -67,7 +73,10 @@ def quality_predictor(
     metadata={"dagster/column_schema": FORECASTS, "dagster/table_name": "public.quality_forecasts"},
 )
 def quality_forecasts(
-    database: DatabaseResource, feature_store: FeatureStoreResource, tracking: TrackingResource
+    database: DatabaseResource,
+    feature_store: FeatureStoreResource,
+    tracking: TrackingResource,
+    run_sign: RunSign,  # shown, not called
 ) -> dg.MaterializeResult[None]:
     """Forecasts the outputs of which the champion has said nothing yet."""
     from feedback_pipeline.learning_pass.forecasts import forecast_unreviewed

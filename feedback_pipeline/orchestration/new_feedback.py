@@ -1,0 +1,148 @@
+"""The sensor that relearns: the shell around `learning.trigger.decide`.
+
+Belongs here: reading the state of the database and of the run records, and turning the decision into a run request. Does not
+belong here: thresholds, pauses, reasons; they are the decision's.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from feedback_pipeline.learning.trigger import Pending, Policy, Run, Runs, decide
+from feedback_pipeline.orchestration.failures import in_own_words
+from feedback_pipeline.orchestration.jobs import learn
+from feedback_pipeline.orchestration.partitions import DAYS, range_tags
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
+from feedback_pipeline.orchestration.run_states import BATCH_TAG, run_in_flight, runs_of
+from feedback_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from feedback_pipeline.storage.database import Database
+    from feedback_pipeline.storage.feature_store import FeatureStore
+
+_TAGGED_AGENTS: Final = 20
+
+
+@dg.sensor(
+    name="new_feedback_sensor",
+    job=learn,
+    minimum_interval_seconds=Settings().sensor_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts one learning pass over everything that changed, as soon as an agent has enough new reviews. Why it "
+    "started one, or did not, is in the table trigger_decisions and in `feedback-pipeline status`.",
+)
+def new_feedback_sensor(
+    context: dg.SensorEvaluationContext, database: DatabaseResource, feature_store: FeatureStoreResource
+) -> dg.RunRequest | dg.SkipReason:
+    """Asks for one run of `learn` when it is due and none is under way."""
+    plain = database.open()
+    with in_own_words():
+        return evaluate(context.instance, plain, lambda: feature_store.open(plain), Settings())
+
+
+def evaluate(
+    instance: dg.DagsterInstance,
+    database: "Database",
+    store: "Callable[[], FeatureStore]",
+    settings: Settings,
+    *,
+    now: datetime | None = None,
+) -> dg.RunRequest | dg.SkipReason:
+    """Decides from the database and the run records alone, and writes down what was decided.
+
+    Args:
+        instance: Where the run records are.
+        database: With the pending changes.
+        store: Opens the feature store, which is read only when a pass starts.
+        settings: Thresholds and times.
+        now: By default the clock of the database.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached.
+    """
+    from feedback_pipeline.storage.trigger_book import Entry, name_run, note_decision
+
+    policy, installation = _policy(settings), installation_tag(database)
+    # The records before the changes: a pass that publishes in between leaves fewer changes. The other way round, changes that
+    # it has just learned would start another one.
+    active = run_in_flight(instance, installation)
+    state = _state(database, policy, installation, instance, active)
+    decision = decide(state.pending, state.runs, policy, now or state.now)
+    request, counts = None, state.pending.counts
+    if isinstance(decision, Run):
+        days, counts = _stale(database, store(), settings)
+        request = _request(decision, state.pending.batch_id, counts, installation, days)
+    run_id = None if active is None else active[0].run_id
+    with database.connect(autocommit=True) as connection:
+        if active is not None and BATCH_TAG in active[0].tags:
+            name_run(connection, active[0].tags[BATCH_TAG], active[0].run_id)
+        note_decision(connection, Entry(decision.kind, decision.reason, state.pending.batch_id or None, run_id, counts))
+    return request or dg.SkipReason(decision.reason)
+
+
+@dataclass(frozen=True)
+class _State:
+    pending: Pending
+    runs: Runs
+    now: datetime
+
+
+def _state(
+    database: "Database",
+    policy: Policy,
+    installation: Mapping[str, str],
+    instance: dg.DagsterInstance,
+    active: tuple[dg.DagsterRun, datetime] | None,
+) -> _State:
+    """What the decision is made from; while a run learns there is nothing to count."""
+    from feedback_pipeline.storage.triggers import read_clock, read_pending
+
+    with database.snapshot() as connection:
+        if active is not None:
+            return _State(Pending(), Runs(in_flight=(active[0].run_id, active[1])), read_clock(connection))
+        read = read_pending(connection, policy)
+    if not read.pending.batch_id:
+        return _State(read.pending, Runs(), read.now)
+    return _State(read.pending, runs_of(instance, installation, read.pending.batch_id, read.published_by), read.now)
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        threshold=settings.learn_threshold,
+        thresholds=settings.learn_thresholds,
+        age_limit=timedelta(days=settings.learn_age_days),
+        quiet=timedelta(seconds=settings.quiet_seconds),
+        longest_wait=timedelta(seconds=settings.longest_wait_seconds),
+    )
+
+
+def _stale(database: "Database", store: "FeatureStore", settings: Settings) -> tuple[list[date], dict[str, int]]:
+    """The days that the run has to read, as every pass finds them, and all pending reviews by agent.
+
+    There is at least one day, so that changes that touch none are settled too.
+    """
+    from feedback_pipeline.storage.extraction import pending_days
+    from feedback_pipeline.storage.triggers import read_counts
+
+    with database.snapshot() as connection:
+        stale, counts = pending_days(connection, store, settings), read_counts(connection)
+    first, last = (date.fromisoformat(str(key)) for key in (DAYS.get_first_partition_key(), DAYS.get_last_partition_key()))
+    # The clock of the database may be ahead of the one that makes the partitions.
+    return [day for day in stale if first <= day <= last] or [last], counts
+
+
+def _request(
+    decision: Run, batch_id: str, counts: Mapping[str, int], installation: Mapping[str, str], days: Iterable[date]
+) -> dg.RunRequest:
+    """One run over the range that covers the days, whatever the number of agents."""
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TAGGED_AGENTS]
+    about = {
+        BATCH_TAG: batch_id,
+        "feedback_pipeline/agents": str(len(counts)),
+        "feedback_pipeline/pending": ", ".join(f"{name}: {count}" for name, count in most),
+        "feedback_pipeline/reason": decision.reason,
+    }
+    return dg.RunRequest(run_key=decision.run_key, tags=range_tags(days) | dict(installation) | about)

@@ -1,0 +1,139 @@
+"""The table forget_receipts: what was forgotten, as a salted hash, and how far a forgetting that is under way has come.
+
+While it is under way its row holds the id and the keys of its rows, because the remaining steps need them, also in another process
+after a crash. The last step sets them to NULL.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.forgotten_rows import Target
+
+DELETED: Final = "deleted"
+WITHDRAWN: Final = "withdrawn"
+RELEARNED: Final = "relearned"
+RETRAINED: Final = "retrained"
+DONE: Final = "done"
+STATES: Final = (DELETED, WITHDRAWN, RELEARNED, RETRAINED, DONE)
+
+_ADVISORY_KEY: Final = 0x_FEED_F046
+_POLL_S: Final = 0.25
+_SALT_BYTES: Final = 16
+_SHOWN: Final = (
+    *("receipt_id", "kind", "salt", "id_sha256", "state", "counts", "model_versions", "champion"),
+    *("learning_run_id", "dagster_run_id", "times"),
+)
+_SELECT: Final = (
+    "SELECT receipt_id::text, kind, salt, id_sha256, state, counts, model_versions, champion, learning_run_id::text,"
+    " dagster_run_id, times, target FROM forget_receipts"
+)
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One forgetting.
+
+    Attributes:
+        document: What may be shown: the columns of the table without the target.
+        target: What is forgotten; None once all is done.
+    """
+
+    document: Document
+    target: Target | None
+
+    @property
+    def id(self) -> str:
+        """Id of the receipt."""
+        return str(self.document["receipt_id"])
+
+    @property
+    def state(self) -> str:
+        """The last step that is complete."""
+        return str(self.document["state"])
+
+    @property
+    def model_versions(self) -> list[int]:
+        """The versions of the quality predictor that may have been trained on it."""
+        return list(self.document["model_versions"])
+
+
+@contextmanager
+def one_forgetting(database: Database) -> Iterator[None]:
+    """Holds, for the block, the lock of those who finish what is under way: a second one waits, and finds nothing left."""
+    with database.connect(autocommit=True) as connection:
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY_KEY]).fetchone() != (True,):
+            time.sleep(_POLL_S)
+        yield
+
+
+def write_receipt(
+    connection: Connection, target: Target, counts: Mapping[str, int], versions: Sequence[int], now: datetime
+) -> str:
+    """Begin a receipt in the transaction that deletes the rows, and return its id."""
+    salt = secrets.token_hex(_SALT_BYTES)
+    row = connection.execute(
+        "INSERT INTO forget_receipts (kind, salt, id_sha256, state, target, counts, model_versions, times)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING receipt_id::text",
+        (
+            target.kind,
+            salt,
+            hashed(salt, target.id),
+            DELETED,
+            Jsonb(target.document()),
+            Jsonb(dict(counts)),
+            list(versions),
+            Jsonb({DELETED: now.isoformat()}),
+        ),
+    ).fetchone()
+    return str(row[0]) if row else ""
+
+
+def advance(connection: Connection, receipt: Receipt, state: str, now: datetime, **found: object) -> None:
+    """Write down that a step is complete; `found`: columns that are known now. The last step takes the target away."""
+    assignments = "".join(f", {name} = %s" for name in found)
+    forgotten = ", target = NULL" if state == DONE else ""
+    connection.execute(
+        f"UPDATE forget_receipts SET state = %s, times = times || %s{assignments}{forgotten} WHERE receipt_id = %s".encode(),  # noqa: S608
+        (state, Jsonb({state: now.isoformat()}), *found.values(), receipt.id),
+    )
+
+
+def read_unfinished(database: Database) -> list[Receipt]:
+    """Every forgetting that is under way, oldest first."""
+    return _read(database, " WHERE state <> 'done' ORDER BY times ->> 'deleted', receipt_id")
+
+
+def read_receipt(database: Database, receipt_id: str) -> Receipt:
+    """One receipt that exists."""
+    return _read(database, " WHERE receipt_id = %s", receipt_id)[0]
+
+
+def receipts_of(database: Database, kind: str, identifier: str) -> list[Receipt]:
+    """The receipts that are about an id, oldest first."""
+    found = _read(database, " WHERE kind = %s ORDER BY times ->> 'deleted', receipt_id", kind)
+    return [receipt for receipt in found if receipt.document["id_sha256"] == hashed(receipt.document["salt"], identifier)]
+
+
+def hashed(salt: str, identifier: str) -> str:
+    """What stands for an id in its receipt."""
+    return hashlib.sha256(f"{salt}{identifier}".encode()).hexdigest()
+
+
+def _read(database: Database, rest: str, *values: object) -> list[Receipt]:
+    with database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"{_SELECT}{rest}".encode(), values).fetchall()
+    return [
+        Receipt({name: row[name] for name in _SHOWN}, None if row["target"] is None else Target.of(row["target"])) for row in rows
+    ]

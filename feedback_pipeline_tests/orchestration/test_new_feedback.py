@@ -1,0 +1,389 @@
+"""The sensor over several ticks: a real database, a real Dagster instance on Postgres, real run records."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.learning.trigger import MAX_RETRIES, PAUSES
+from feedback_pipeline.learning_pass.inputs import open_store
+from feedback_pipeline.orchestration.build import build_defs
+from feedback_pipeline.orchestration.jobs import learn
+from feedback_pipeline.orchestration.new_feedback import evaluate, new_feedback_sensor
+from feedback_pipeline.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
+from feedback_pipeline.orchestration.resources import PASS_TAG, DatabaseResource, FeatureStoreResource, installation_tag
+from feedback_pipeline.orchestration.run_states import BATCH_TAG
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.installation import set_lookback
+from feedback_pipeline.storage.reading import read_status
+
+pytestmark = [
+    pytest.mark.slow,
+    # Dagster reads its own deprecated attribute whenever it sets up a resource.
+    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
+]
+TODAY = datetime.now(UTC).date()
+
+
+@dataclass
+class Office:
+    """People who write reviews, and a daemon that looks at them."""
+
+    database: Database
+    instance: dg.DagsterInstance
+    settings: Settings
+
+    def look(self, after: timedelta = timedelta(0), database: Database | None = None) -> dg.RunRequest | dg.SkipReason:
+        """One tick, some time from now."""
+        own = database or self.database
+        return evaluate(self.instance, own, lambda: open_store(own, self.settings), self.settings, now=datetime.now(UTC) + after)
+
+    def asked(self, after: timedelta = timedelta(0)) -> dg.RunRequest:
+        found = self.look(after)
+        assert isinstance(found, dg.RunRequest), found
+        return found
+
+    def skipped(self, after: timedelta = timedelta(0)) -> str:
+        found = self.look(after)
+        assert isinstance(found, dg.SkipReason), found
+        return str(found.skip_message)
+
+    def output(self, *agents: str, name: str) -> None:
+        """One execution of some agents, ready for review."""
+        with self.database.connect() as connection:
+            for agent in agents:
+                connection.execute("INSERT INTO agent_performance (agent_name, execution_id) VALUES (%s, %s)", [agent, name])
+            connection.execute(
+                "INSERT INTO content_review_workflows (id, workflow_execution_id) VALUES (md5(%s)::uuid, %s)", [name, name]
+            )
+
+    def review(self, name: str, times: int = 1, days_ago: int = 0, *, trainable: bool = True) -> None:
+        with self.database.connect() as connection:
+            connection.execute(
+                "INSERT INTO review_feedback (workflow_id, reviewer_id, decision, reviewed_at, is_training_data)"
+                " SELECT md5(%s)::uuid, 'ana ' || n, 'approve', %s::date + time '00:01', %s FROM generate_series(1, %s) AS n",
+                [name, TODAY - timedelta(days=days_ago), trainable, times],
+            )
+
+    def submit(self, request: dg.RunRequest) -> str | None:
+        """What the daemon does with a request: a run in the queue, unless the sensor has one of this key."""
+        tags = {"dagster/sensor_name": "new_feedback_sensor", "dagster/run_key": str(request.run_key)}
+        if self.instance.get_runs_count(dg.RunsFilter(tags=tags)):
+            return None
+        return self.queued(dict(request.tags) | tags)
+
+    def queued(self, tags: dict[str, str]) -> str:
+        job, code = build_defs().resolve_job_def(learn.name), LoadableTargetOrigin(module_name="feedback_pipeline.definitions")
+        location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=code)
+        origin = RemoteRepositoryOrigin(location, "__repository__").get_job_origin(learn.name)
+        pointer = JobPythonOrigin(learn.name, RepositoryPythonOrigin(sys.executable, ModuleCodePointer(code.module_name, "defs")))  # type: ignore[arg-type]
+        run = self.instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.QUEUED, tags=tags, remote_job_origin=origin, job_code_origin=pointer
+        )
+        return run.run_id
+
+    def fail(self, run_id: str | None) -> None:
+        run = self.instance.get_run_by_id(run_id or "")
+        assert run is not None
+        self.instance.report_run_failed(run)
+
+    def published(self) -> None:
+        """What a publication leaves of the changes: nothing."""
+        with self.database.connect() as connection:
+            connection.execute("DELETE FROM feedback_changes")
+
+    def decisions(self) -> list[str]:
+        with self.database.connect() as connection:
+            return [kind for (kind,) in connection.execute("SELECT kind FROM trigger_decisions ORDER BY id")]
+
+
+@pytest.fixture
+def office(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    """Run records in memory; nothing pending."""
+    monkeypatch.setenv("FEEDBACK_DATABASE_URL", database.url)
+    settings = Settings(home=tmp_path, store_url=None, quiet_seconds=0, learn_thresholds={"editor": 3})
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Office(database, instance, settings)
+
+
+def test_a_state_that_lasts_is_one_row_and_its_numbers_are_up_to_date(office: Office) -> None:
+    assert office.skipped() == "nothing has changed since the last learning run"
+    office.output("drafter", name="one")
+    office.review("one", 3)
+    assert office.skipped(timedelta(hours=2)) == "drafter: 3 of 5 new reviews; oldest waits 2 h"
+    assert office.skipped(timedelta(hours=3)) == "drafter: 3 of 5 new reviews; oldest waits 3 h"
+    office.review("one")
+    assert office.skipped(timedelta(hours=4)).startswith("drafter: 4 of 5")
+    assert office.decisions() == ["idle", "waiting"]
+    trigger = read_status(office.database)["trigger"]
+    assert (trigger["kind"], trigger["agents"]) == ("waiting", {"drafter": 4})
+    assert trigger["reason"].startswith("drafter: 4 of 5")
+    office.output("writer", name="two")
+    office.review("two")
+    office.skipped()
+    assert office.decisions() == ["idle", "waiting", "waiting"]
+
+
+def test_agents_that_cross_together_make_one_run_over_the_days_that_changed(office: Office) -> None:
+    office.output("drafter", "writer", name="both")
+    office.output("editor", name="own")
+    office.review("both", 5, days_ago=4)
+    office.review("own", 3, days_ago=1)
+    request = office.asked()
+    assert request.tags[RANGE_START_TAG] == (TODAY - timedelta(days=4)).isoformat()
+    assert request.tags[RANGE_END_TAG] == (TODAY - timedelta(days=1)).isoformat()
+    assert request.tags["feedback_pipeline/agents"] == "3"
+    assert request.tags["feedback_pipeline/pending"] == "drafter: 5, writer: 5, editor: 3"
+    assert request.run_key == f"{request.tags[BATCH_TAG]}/1"
+    assert request.tags.items() >= installation_tag(office.database).items()
+
+
+def test_a_thousand_agents_that_cross_together_make_one_run(office: Office) -> None:
+    with office.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO agent_performance (agent_name, execution_id)"
+            " SELECT 'agent ' || n, 'run ' || n FROM generate_series(1, 1000) n;"
+            "INSERT INTO content_review_workflows (id, workflow_execution_id)"
+            " SELECT md5('run ' || n)::uuid, 'run ' || n FROM generate_series(1, 1000) n;"
+            "INSERT INTO review_feedback (workflow_id, reviewed_at) SELECT md5('run ' || n)::uuid, now() - interval '1 minute'"
+            " FROM generate_series(1, 1000) n, generate_series(1, 5)"
+        )
+    request = office.asked()
+    assert request.tags["feedback_pipeline/agents"] == "1000"
+    assert all(len(value) < 1000 for value in request.tags.values())
+    assert office.submit(request) is not None
+    assert "queued or under way" in office.skipped()
+    assert len(office.instance.get_runs()) == 1
+
+
+def test_a_second_daemon_asks_for_the_same_run(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    first, second = office.asked(), office.asked()
+    assert first.run_key == second.run_key
+    assert office.submit(first) is not None
+    assert office.submit(second) is None
+    assert len(office.instance.get_runs()) == 1
+
+
+def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_comes(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    keys = []
+    for attempt in range(1 + MAX_RETRIES):
+        after = PAUSES[min(attempt, 3) - 1] + timedelta(seconds=1) if attempt else timedelta(0)
+        request = office.asked(after)
+        keys.append(request.run_key)
+        run_id = office.submit(request)
+        assert "queued or under way" in office.skipped()
+        office.fail(run_id)
+        if attempt < MAX_RETRIES:
+            assert "failed, the next starts in" in office.skipped()
+    assert len(set(keys)) == 1 + MAX_RETRIES
+    assert "gave up after 4 failed runs" in office.skipped(timedelta(hours=5))
+    assert office.decisions() == [
+        "fired",
+        "in_flight",
+        "pausing",
+        *["retry", "in_flight", "pausing"] * 2,
+        "retry",
+        "in_flight",
+        "gave_up",
+    ]
+    with office.database.connect() as connection:
+        starts = connection.execute(
+            "SELECT run_id FROM trigger_decisions WHERE kind IN ('fired', 'retry') ORDER BY id"
+        ).fetchall()
+    assert [run_id for (run_id,) in starts] == [run.run_id for run in reversed(office.instance.get_runs())]
+
+    office.review("one")
+    assert "4 runs in a row failed" in office.skipped()
+    fresh = office.asked(PAUSES[-1] + timedelta(seconds=1))
+    assert fresh.tags[BATCH_TAG] != request.tags[BATCH_TAG]
+    assert str(fresh.run_key).endswith("/1")
+
+
+def test_failures_before_the_last_publication_are_over(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    beside = office.submit(office.asked())
+    with office.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO learning_runs (learning_run_id, dagster_run_id, started_at, n_reviews, n_contents, n_agents,"
+            " n_reviewers, code_version) VALUES (gen_random_uuid(), %s, now(), 3, 1, 1, 3, 'test')",
+            [beside],
+        )
+    office.published()
+    office.fail(beside)  # the predictor had no MLflow; what agents read was published
+    assert office.skipped() == "nothing has changed since the last learning run"
+    office.review("one", 3)
+    assert office.decisions()[-1] == "idle"
+    assert str(office.asked().run_key).endswith("/1")
+
+
+def test_a_canceled_run_counts_as_an_attempt_and_a_run_of_another_installation_does_not_count(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    request = office.asked()
+    foreign = dict(request.tags) | dict.fromkeys(installation_tag(office.database), "another")
+    job = build_defs().resolve_job_def(learn.name)
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=foreign)
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=foreign)
+    assert office.asked().run_key == request.run_key
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.CANCELED, tags=request.tags)
+    assert "1 run failed" in office.skipped()
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING])
+def test_any_run_that_learns_is_waited_for(office: Office, status: dg.DagsterRunStatus) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    if status == dg.DagsterRunStatus.QUEUED:
+        by_hand = office.queued({})
+    else:
+        by_hand = office.instance.create_run_for_job(build_defs().resolve_job_def(learn.name), status=status).run_id
+    assert f"learn run {by_hand[:8]} is queued or under way" in office.skipped()
+
+
+def test_a_run_from_the_lineage_that_takes_the_lock_is_waited_for_and_one_that_forecasts_is_not(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    job, tags = build_defs().resolve_job_def("forecast"), installation_tag(office.database)
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    assert isinstance(office.look(), dg.RunRequest)
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags | PASS_TAG)
+    assert "queued or under way" in office.skipped()
+
+
+def test_a_late_commit_counts_when_it_is_there(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 2)
+    with office.database.connect() as late:
+        late.execute(
+            "INSERT INTO review_feedback (workflow_id, reviewed_at) VALUES (md5('one')::uuid, now() - interval '1 hour')"
+        )
+        office.review("one", 0)
+        assert office.skipped().startswith("editor: 2 of 3")
+    assert office.asked().tags["feedback_pipeline/pending"] == "editor: 3"
+
+
+def test_deleted_and_edited_reviews_count_for_their_agent(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    office.published()
+    with office.database.connect() as connection:
+        connection.execute("DELETE FROM review_feedback WHERE reviewer_id = 'ana 1'")
+    assert office.skipped().startswith("editor: 1 of 3")
+    with office.database.connect() as connection:
+        connection.execute("UPDATE review_feedback SET decision = 'reject' WHERE reviewer_id = 'ana 2'")
+        connection.execute("UPDATE review_feedback SET is_training_data = false WHERE reviewer_id = 'ana 3'")
+    assert office.asked().tags["feedback_pipeline/pending"] == "editor: 3"
+
+
+def test_reviews_whose_execution_is_gone_too_cross_under_a_name_of_their_own(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 5)
+    office.published()
+    with office.database.connect() as connection:
+        connection.execute("DELETE FROM content_review_workflows; DELETE FROM agent_performance; DELETE FROM review_feedback")
+    assert office.asked().tags["feedback_pipeline/pending"] == "unknown agent: 5"
+    assert "unknown agent" not in {agent["agent_name"] for agent in read_status(office.database)["agents"]}
+
+
+def test_an_emptied_table_is_learned_at_once(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one")
+    office.published()
+    with office.database.connect() as connection:
+        connection.execute("TRUNCATE review_feedback")
+    assert office.asked().tags["feedback_pipeline/reason"] == "table review_feedback was emptied"
+
+
+def test_changes_that_teach_nothing_start_no_run_and_are_taken_along_after_a_week(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 50, trainable=False)
+    office.review("one", 50, days_ago=-3)
+    office.review("one", 1)
+    assert office.skipped().startswith("editor: 1 of 3")
+    request = office.asked(timedelta(days=7))
+    assert request.tags["feedback_pipeline/reason"].startswith("1 new review; the oldest change waits 7 d")
+    assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == (TODAY.isoformat(), TODAY.isoformat())
+
+
+def test_a_clock_that_was_moved_back_delays_nothing(office: Office) -> None:
+    office.settings = office.settings.model_copy(update={"quiet_seconds": 60.0, "longest_wait_seconds": 600.0})
+    office.output("editor", name="one")
+    office.review("one", 3)
+    assert "the last change is 0 s old" in office.skipped()
+    request = office.asked(-timedelta(days=1))
+    office.fail(office.submit(request))
+    assert office.asked(-timedelta(days=1)).run_key != request.run_key
+
+
+def test_a_count_that_cannot_be_read_raises(office: Office) -> None:
+    with office.database.connect() as connection:
+        connection.execute("DROP TABLE feedback_changes")
+    context = dg.build_sensor_context(instance=office.instance)
+    resources: dict[str, Any] = {
+        "database": DatabaseResource(url=office.database.url),
+        "feature_store": FeatureStoreResource(root=office.settings.store),
+    }
+    with pytest.raises(dg.Failure, match="feedback_changes"):
+        new_feedback_sensor(context, **resources)
+
+
+@pytest.fixture
+def reopened(environment: Environment) -> Callable[[], Office]:
+    """After a restart of everything: objects that remember nothing, on the stores that do."""
+    settings = environment.settings.model_copy(update={"quiet_seconds": 0.0})
+    return lambda: Office(Database(environment.database.url), dg.DagsterInstance.get(), settings)
+
+
+def test_below_crossing_in_flight_failed_retried_succeeded_quiet(reopened: Callable[[], Office]) -> None:
+    """Between any two ticks the daemon, its cursor and the code server are lost."""
+    office = reopened()
+    with office.database.connect() as connection:
+        set_lookback(connection, None)
+    for number in range(4):
+        office.output("drafter", name=f"content {number}")
+    office.review("content 0", 4, days_ago=3)
+    assert reopened().skipped().startswith("drafter: 4 of 5 new reviews")
+
+    office.review("content 1", 2, days_ago=1)
+    request = reopened().asked()
+    run_id = reopened().submit(request)
+    assert f"learn run {(run_id or '')[:8]} is queued or under way" in reopened().skipped()
+    reopened().fail(run_id)
+    assert "1 run failed" in reopened().skipped()
+
+    pause = PAUSES[0] + timedelta(seconds=1)
+    retry = reopened().asked(pause)
+    assert retry.run_key != request.run_key
+    assert retry.tags[BATCH_TAG] == request.tags[BATCH_TAG]
+    office = reopened()
+    tags = dict(retry.tags) | {"dagster/run_key": str(retry.run_key)}
+    result = build_defs().resolve_job_def(learn.name).execute_in_process(instance=office.instance, tags=tags)
+    assert result.success
+
+    assert reopened().skipped(pause) == "nothing has changed since the last learning run"
+    status = read_status(office.database)
+    assert status["last_run"]["dagster_run_id"] == result.run_id
+    assert {agent["agent_name"]: agent["pending"] for agent in status["agents"]} == {"drafter": 0}
+    kinds = ["waiting", "fired", "in_flight", "pausing", "retry", "idle"]
+    assert office.decisions() == kinds
+
+    # What is not in the window any more, or teaches nothing, is learned away without another run.
+    with office.database.connect() as connection:
+        connection.execute("UPDATE review_feedback SET comments = 'seen' WHERE reviewed_at < now() - interval '2 days'")
+    assert reopened().skipped().startswith("drafter: 4 of 5")

@@ -1,0 +1,105 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+
+from feedback_pipeline.learning_pass.trials import settle_recommendations
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.migrations import sql_files, statements
+from feedback_pipeline.storage.publication import publish_run
+from feedback_pipeline.storage.publication_rows import CLOSED_COLUMNS, TRIAL_COLUMNS
+from feedback_pipeline.storage.published_effects import read_newest_trials, write_counters, write_effects
+from feedback_pipeline.storage.reading_effects import read_effects
+from feedback_pipeline.storage.reading_patterns import read_improvements
+from feedback_pipeline_tests.storage.publications import PUBLISHED_AT, agent_names, publication
+
+pytestmark = pytest.mark.slow
+(AGENT,) = agent_names(1)
+DOCUMENT = {"text": "shorter", "kind": "target_range", "feature": "word_count", "target": {"max": 7}, "gain": np.float64("nan")}
+
+
+def frame(*rows: tuple[Any, ...]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(TRIAL_COLUMNS))
+
+
+def test_trials_are_opened_renewed_and_closed(database: Database) -> None:
+    first = publication(1, trials=frame(("p", 1, AGENT, DOCUMENT, [["decision_rule", "x"]]), ("q", 1, AGENT, {}, [])))
+    assert publish_run(database, first)["trials_opened"] == 2
+    assert publish_run(database, first)["trials_opened"] == 0
+    closed = pd.DataFrame([("q", 1, "retired: overtaken")], columns=list(CLOSED_COLUMNS))
+    renewed = DOCUMENT | {"target": {"max": 8}}
+    trials = frame(("p", 1, AGENT, renewed, []), ("q", 2, AGENT, DOCUMENT, []), ("r", 1, AGENT, None, []))
+    assert publish_run(database, publication(1, tick=60, trials=trials, closed_trials=closed))["trials_opened"] == 1
+    found = {(one["pattern_id"], one["trial"]): one for one in read_effects(database, AGENT)["trials"]}
+    assert list(found) == [("p", 1), ("q", 2), ("q", 1)]
+    assert (found["p", 1]["target"], found["p", 1]["since"]) == ({"max": 8}, PUBLISHED_AT.isoformat())
+    assert (found["q", 1]["state"], found["q", 1]["p_on"], found["q", 1]["reason"]) == ("retired", 0, "retired: overtaken")
+    assert found["q", 2]["since"] == (PUBLISHED_AT + timedelta(seconds=60)).isoformat()
+    with database.snapshot() as connection:
+        newest = read_newest_trials(connection)
+    assert [(one.pattern_id, one.trial, one.state, one.applied) for one in newest] == [
+        ("p", 1, "probation", False),
+        ("q", 2, "probation", False),
+    ]
+    assert newest[0].recommendation["gain"] is None, "JSON has no NaN"
+
+
+def test_two_open_trials_of_a_pattern_cannot_be(database: Database) -> None:
+    both = frame(("p", 1, AGENT, DOCUMENT, []), ("p", 2, AGENT, DOCUMENT, []))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        publish_run(database, publication(1, trials=both))
+
+
+def test_effects_and_counters_are_written(database: Database) -> None:
+    publish_run(database, publication(1, trials=frame(("p", 1, AGENT, DOCUMENT, []))))
+    now = datetime(2026, 11, 2, tzinfo=UTC)
+    numbers = {"n": 3, "n_applied": 1, "n_held_out": 2, "n_waiting": 4, "success_rate": 1.0, "success_rate_held_out": np.nan}
+    state = {"state": "active", "p_on": 0.8, "uplift": np.nan, "low": np.nan, "high": np.nan, "reason": "kept", "changed_at": 3}
+    measured = pd.DataFrame([{"pattern_id": "p", "trial": 1, "looks": [[60, 0.1, 0.0, 0.2]]} | numbers | state])
+    with database.connect() as connection:
+        write_effects(connection, measured, now)
+    (trial,) = read_effects(database)["trials"]
+    assert {name: trial[name] for name in numbers} == numbers | {"success_rate_held_out": None}
+    assert (trial["since"], trial["computed_at"], trial["looks"]) == (now.isoformat(), now.isoformat(), [[60, 0.1, 0.0, 0.2]])
+    with database.connect() as connection:
+        ((one,), *_) = connection.execute("SELECT id::text FROM agent_learning_patterns ORDER BY id").fetchall()
+        counters = pd.DataFrame(
+            [{"id": one, "times_applied": 5, "success_rate": 0.6, "success_rate_held_out": np.nan, "last_applied": now}]
+        )
+        assert write_counters(connection, counters) == 1
+    with database.connect() as connection:
+        assert write_counters(connection, counters) == 0
+        write_again = connection.execute(
+            "SELECT times_applied, success_rate, success_rate_held_out, last_applied FROM agent_learning_patterns"
+            " WHERE times_applied > 0"
+        ).fetchall()
+    assert write_again == [(5, 0.6, None, now)]
+
+
+def test_what_was_recommended_before_there_were_trials_goes_on_trial(database: Database) -> None:
+    run = publication(2)
+    publish_run(database, run)
+    before = read_improvements(database, AGENT)["recommendations"]
+    assert {one["trial"]["state"] for one in before} == {"candidate"}
+    assert {one["trial"]["p_on"] for one in before} == {0}
+    (migration,) = [file for file in sql_files() if file.name == "014_effects.sql"]
+    (adopt,) = [each for each in statements(migration.text) if "INSERT INTO pattern_effects" in each]
+    with database.connect() as connection:
+        connection.execute("UPDATE agent_recommendations SET kind = 'ask_reviewer_standard' WHERE rank = 2")
+        connection.execute(adopt.encode())
+    after = read_improvements(database, AGENT)["recommendations"]
+    assert [(one["trial"]["state"], one["trial"]["trial"], one["trial"]["p_on"]) for one in after] == [("probation", 1, 0.5)] * 2
+    first, second = (one for one in read_effects(database, AGENT)["trials"] if one["agent_name"] == AGENT)
+    assert {first["text"], second["text"]} == {before[0]["text"], None}
+    # The next pass takes them over.
+    found = run.recommendations.assign(interval=None)
+    states = pd.DataFrame({"agent_name": agent_names(2), "status": "success", "reason": None, "published": 2, "candidates": 9})
+    reviews = pd.DataFrame({"agent_name": agent_names(2), "reviewed_at": PUBLISHED_AT})
+    settled, told = settle_recommendations(database, found, states, reviews)
+    assert settled.trials["trial"].tolist() == [1] * 4
+    assert settled.trials["pattern_id"].tolist()[:2] == [one["id"] for one in after]
+    assert told["held_back"].tolist() == [0, 0]
+    assert told["published"].tolist() == [2, 2]
