@@ -12,7 +12,7 @@ Layout under `<root>/<installation>/`:
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, Final
@@ -124,6 +124,20 @@ class FeatureStore:
         manifests = [_parse_manifest(content) for content in self._days.read_many(names) if content is not None]
         return {date.fromisoformat(manifest["day"]): manifest for manifest in manifests}
 
+    def days_naming(self, named: Mapping[str, Collection[str]]) -> list[date]:
+        """Return the days of which a data file, in use or left behind, names one of these values, in day order.
+
+        A file that was not written to its end counts as naming them.
+
+        Args:
+            named: Values by column, such as reviewer_id, feedback_id, content_id and execution_id.
+        """
+        sought = {column: pa.array(sorted(values), pa.string()) for column, values in named.items() if values}
+        folders = [name for name in self._days.names() if "." not in name]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            naming = list(pool.map(lambda folder: self._names(folder, sought), folders))
+        return [date.fromisoformat(folder) for folder, found in zip(folders, naming, strict=True) if found]
+
     def read_tables(self, first: date | None, last: date, *, ordered: bool = True) -> tuple[pa.Table, pa.Table]:
         """Return human_feedback and feature_table of the days first..last (both included; None = from the beginning).
 
@@ -165,6 +179,10 @@ class FeatureStore:
         """Return frames and facts of an artifact; see `Results.read`."""
         return self._results.read(learning_run_id, asset)
 
+    def clear_results(self) -> None:
+        """Remove the artifacts of all learning runs; see `Results.clear`."""
+        self._results.clear()
+
     def latest(self, asset: str) -> str | None:
         """Return the learning run whose result of this asset was written last, None if there is none."""
         return self._results.latest(asset)
@@ -196,6 +214,15 @@ class FeatureStore:
         raise StoreError(
             "the feature store names data files that do not exist; remove it and run `feedback-pipeline learn --all`"
         )
+
+    def _names(self, folder: str, sought: Mapping[str, pa.Array]) -> bool:
+        for file in self._days.names(folder):
+            if not file.endswith(".parquet"):
+                return True
+            table = from_parquet(self._days.read(f"{folder}/{file}"), list(sought))
+            if any(pc.any(pc.is_in(table[column], sought[column])).as_py() for column in table.column_names):
+                return True
+        return False
 
     def _load(self, file: str) -> pa.Table | None:
         try:

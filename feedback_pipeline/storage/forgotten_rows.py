@@ -104,7 +104,11 @@ def find_target(connection: Connection, kind: str, identifier: str) -> Target:
 
 
 def delete_rows(connection: Connection, target: Target) -> dict[str, int]:
-    """Delete the rows of a target and what names them, in the caller's transaction; the number of rows by table, above 0."""
+    """Delete the rows of a target and what names them, in the caller's transaction.
+
+    Returns:
+        Rows by table, where there were any; of agent_learning_patterns those whose evidence named a review.
+    """
     columns = source_columns(connection)
     _stage(connection, target)
     derived = _delete_derived(connection, target)
@@ -208,13 +212,14 @@ def _delete_derived(connection: Connection, target: Target) -> dict[str, int]:
         for table in ("learning_applications", "pattern_effects"):
             count(table, SQL("DELETE FROM {} WHERE pattern_id IN {}").format(SQL(table), asked))
         count("agent_recommendations", SQL("DELETE FROM agent_recommendations WHERE recommendation_id::text IN {}").format(asked))
-    # A row whose evidence names a forgotten review keeps the other reviews; it is not counted as deleted.
-    connection.execute(
+    # These rows stay, and keep their other reviews.
+    count(
+        "agent_learning_patterns",
         SQL(
             "UPDATE agent_learning_patterns SET learned_from_feedback_ids = ARRAY("
             "SELECT id FROM unnest(learned_from_feedback_ids) WITH ORDINALITY AS kept (id, place) WHERE NOT {} ORDER BY place) "
             "WHERE EXISTS (SELECT FROM unnest(learned_from_feedback_ids) AS named (id) WHERE {})"
-        ).format(_one_of(SQL("kept.id::text"), "reviews"), _one_of(SQL("named.id::text"), "reviews"))
+        ).format(_one_of(SQL("kept.id::text"), "reviews"), _one_of(SQL("named.id::text"), "reviews")),
     )
     return counts
 

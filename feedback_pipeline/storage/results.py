@@ -68,6 +68,11 @@ class Results:
         runs = self._runs(_checked(asset))
         return runs[0] if runs else None
 
+    def clear(self) -> None:
+        """Remove all artifacts, also those of runs that ended before they were listed."""
+        for name in self._files.names():
+            self._files.remove(name)
+
     def _runs(self, asset: str) -> list[str]:
         try:
             runs: list[str] = json.loads(self._files.read(f"{asset}.json"))
@@ -140,14 +145,14 @@ def to_parquet(table: pa.Table, dictionary: bool | list[str] = True) -> bytes:
     return sink.getvalue()
 
 
-def from_parquet(content: bytes) -> pa.Table:
-    """Read a table back.
+def from_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Read a table back, or those of some columns that it has.
 
     Raises:
         StoreError: the content is not Parquet.
     """
     try:
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
             f"a file of the feature store is damaged ({error}); remove its day folder and extract the day again"

@@ -85,7 +85,7 @@ def test_what_was_recommended_before_there_were_trials_goes_on_trial(database: D
     before = read_improvements(database, AGENT)["recommendations"]
     assert {one["trial"]["state"] for one in before} == {"candidate"}
     assert {one["trial"]["p_on"] for one in before} == {0}
-    (migration,) = [file for file in sql_files() if file.name == "014_effects.sql"]
+    (migration,) = [file for file in sql_files() if file.name == "012_effects.sql"]
     (adopt,) = [each for each in statements(migration.text) if "INSERT INTO pattern_effects" in each]
     with database.connect() as connection:
         connection.execute("UPDATE agent_recommendations SET kind = 'ask_reviewer_standard' WHERE rank = 2")
