@@ -18,7 +18,7 @@ from pydantic_settings import SettingsError
 from feedback_pipeline.errors import StoreError, UserError
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.embedded import EmbeddedPostgres, binaries
 from feedback_pipeline.storage.migrations import migrate
 from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE, serves_itself, tracking_uri, web_address
 
@@ -58,9 +58,15 @@ class Environment:
         return os.environ | self.variables | {"PATH": path}
 
     def of_tools(self) -> dict[str, str]:
-        """The environment of any command: that of the children, and the database for the tools of PostgreSQL."""
-        parsed = conninfo_to_dict(self.database.url)
-        return self.of_children() | {variable: str(parsed[key]) for key, variable in _LIBPQ.items() if parsed.get(key)}
+        """The environment of any command: that of the children, and the database for the tools of PostgreSQL.
+
+        The embedded server brings its own tools: pg_dump refuses a server that is newer than itself.
+        """
+        parsed, variables = conninfo_to_dict(self.database.url), self.of_children()
+        if self.settings.database_url is None:
+            own, _, others = variables["PATH"].partition(os.pathsep)
+            variables |= {"PATH": os.pathsep.join([own, str(binaries()), others])}
+        return variables | {variable: str(parsed[key]) for key, variable in _LIBPQ.items() if parsed.get(key)}
 
     def adopt(self) -> None:
         """Sets the variables in this process, for a Dagster instance that runs in it."""

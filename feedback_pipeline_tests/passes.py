@@ -52,6 +52,7 @@ class Pass:
 
     database: Database
     settings: Settings
+    now: datetime = NOW
 
     @classmethod
     def at(
@@ -72,13 +73,13 @@ class Pass:
 
     def pending(self) -> list[date]:
         with self.database.snapshot() as connection:
-            return pending_days(connection, self.store, self.settings, today=NOW.date())
+            return pending_days(connection, self.store, self.settings, today=self.now.date())
 
     def extract(self, days: list[date] | None = None) -> ExtractionReport:
-        return extract(self.database, self.store, self.settings, self.pending() if days is None else days, today=NOW.date())
+        return extract(self.database, self.store, self.settings, self.pending() if days is None else days, today=self.now.date())
 
     def reduce(self) -> PublishedRun:
-        now = NOW + timedelta(seconds=next(_ticks))
+        now = self.now + timedelta(seconds=next(_ticks))
         learn_preference_models(self.database, self.store, self.settings, now=now)
         learn_correlations(self.store, self.settings)
         learn_patterns(self.database, self.store, self.settings)

@@ -1,4 +1,6 @@
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
-from feedback_pipeline.environment import prepared, readable_database, settings_from_environment
+from feedback_pipeline.environment import Environment, prepared, readable_database, settings_from_environment
 from feedback_pipeline.errors import StoreError, UserError
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.embedded import binaries
 
 
 def _settings(database: Database, home: Path) -> Settings:
@@ -192,15 +196,20 @@ def test_commands_that_read_make_nothing_for_dagster_and_mlflow(
 
 
 def test_programs_beside_the_interpreter_are_found_first(tmp_path: Path) -> None:
-    from feedback_pipeline.environment import Environment
-
     url = "postgresql://user:se%40cret@db.example:5433/name"
-    environment = Environment(Settings(home=tmp_path), Database(url), {"DAGSTER_HOME": "x"})
+    environment = Environment(Settings(home=tmp_path, database_url=SecretStr(url)), Database(url), {"DAGSTER_HOME": "x"})
     variables = environment.of_tools()
     assert variables["PATH"].split(os.pathsep)[0].endswith("bin")
     assert (variables["PGHOST"], variables["PGPORT"], variables["PGUSER"]) == ("db.example", "5433", "user")
     assert (variables["PGPASSWORD"], variables["PGDATABASE"], variables["DAGSTER_HOME"]) == ("se@cret", "name", "x")
     assert psycopg.conninfo.conninfo_to_dict(url)["host"] == variables["PGHOST"]
+
+
+def test_the_embedded_server_brings_its_own_tools(tmp_path: Path) -> None:
+    environment = Environment(Settings(home=tmp_path, database_url=None), Database("postgresql://postgres@/feedback"), {})
+    path = environment.of_tools()["PATH"]
+    assert shutil.which("pg_dump", path=path) == str(binaries() / "pg_dump")
+    assert Path(path.split(os.pathsep)[0]) == Path(sys.executable).parent
 
 
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

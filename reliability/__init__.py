@@ -1,0 +1,1 @@
+"""What an installation goes through when processes die, disks fill and connections break."""

@@ -1,0 +1,188 @@
+"""A campaign of faults against the real processes of `feedback-pipeline up`.
+
+    python -m reliability.campaign [--minutes 20] [--seed 1]
+
+Writers insert, edit, back-date and delete reviews, some in transactions that stay open; readers poll what is published; meanwhile
+processes are killed, the feature store's disk fills and connections break, in turn. At the end it waits until everything is
+learned and compares the feature store and the published tables row by row with what a fresh installation learns from the same
+database. The last line is `lost 0 doubled 0 mixed 0`: reviews missing from what was learned, reviews in it too often, rows from
+two learning runs in one look or published otherwise than by the fresh one. Exit status 1 if it is another.
+"""
+
+import argparse
+import itertools
+import random
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from feedback_pipeline.errors import StoreError
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.pass_lock import pass_is_running
+from reliability.faults import Disk, Faults
+from reliability.invariants import Verdict, compare
+from reliability.readers import Reader
+from reliability.service import Service, environment
+from reliability.writers import Writer
+
+_WRITERS: Final = 3
+_LONGEST_HOLD_S: Final = 30.0
+_FIRST_PASS_S: Final = 240.0
+_QUIET_S: Final = 300.0
+_POLL_S: Final = 0.5
+# A review is enough, and nothing waits: as many passes as possible meet a fault.
+_EAGER: Final = {"FEEDBACK_LEARN_THRESHOLD": "1", "FEEDBACK_QUIET_SECONDS": "1", "FEEDBACK_LONGEST_WAIT_SECONDS": "4"}
+
+
+@dataclass
+class Story:
+    """What happened."""
+
+    injected: Counter[str] = field(default_factory=Counter)
+    recoveries: list[float] = field(default_factory=list)
+    restarts: int = 0
+
+
+def main() -> None:
+    """Run a campaign and print what happened."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="feedback-campaign-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        disk = Disk(home / "store")
+        print(f"The disk that fills is {disk.description}.", flush=True)
+        try:
+            verdict = campaign(home, disk, options.minutes * 60.0, options.seed)
+        finally:
+            disk.release()
+    print(f"lost {verdict.lost} doubled {verdict.doubled} mixed {verdict.mixed}")
+    sys.exit(int(verdict != Verdict(0, 0, 0)))
+
+
+def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
+    """Write, read and break things for some seconds, wait for quiet, compare."""
+    variables = environment(home, (_free_port(), _free_port()), **_EAGER)
+    service = Service(home, variables)
+    service.call("simulate", "--agents", "3", "--executions", "30", "--reviewers", "6", "--seed", str(seed))
+    # A holder of its own keeps the server there while `up` is dead, as another program's database would be.
+    with EmbeddedPostgres(home).hold() as server, service:
+        database = server.sibling("feedback")
+        _await_pass(database, _FIRST_PASS_S, after=0)
+        stopping, story = threading.Event(), Story()
+        hold = min(_LONGEST_HOLD_S, seconds / 8.0)
+        writers = [Writer(database, seed * 1000 + number, hold, stopping) for number in range(_WRITERS)]
+        reader = Reader(database, stopping)
+        for thread in (*writers, reader):
+            thread.start()
+        _break_things(Faults(home, database, service, disk), service, seconds, random.Random(seed), story)  # noqa: S311
+        if not all(thread.is_alive() for thread in (*writers, reader)):
+            raise SystemExit("a writer or the reader has failed; its traceback is above")
+        stopping.set()
+        for thread in (*writers, reader):
+            thread.join()
+        quiet_after = _await_quiet(database, service, story)
+        service.stop()
+        settings = Settings(home=home, database_url=SecretStr(database.url), store_url=None)
+        found = compare(database, settings)
+    _tell(story, writers, reader, quiet_after)
+    return Verdict(found.lost, found.doubled, found.mixed + reader.mixed + reader.vanished)
+
+
+def _break_things(faults: Faults, service: Service, seconds: float, stream: random.Random, story: Story) -> None:
+    """One fault after another, each once the last is recovered from: something new has been learned since."""
+    end = time.monotonic() + seconds
+    for name, inject in itertools.cycle(faults.all().items()):
+        pause = stream.uniform(2.0, 6.0)
+        if time.monotonic() + pause >= end:
+            return
+        time.sleep(pause)
+        before, start = _published(faults.database), time.monotonic()
+        hit = inject()
+        story.injected[name] += bool(hit)
+        recovered = _await_recovery(faults.database, service, before, end, story)
+        seconds_since = time.monotonic() - start
+        if recovered:
+            story.recoveries.append(seconds_since)
+        told = f"learned again after {seconds_since:.1f} s" if recovered else "not learned again before the time was up"
+        print(f"  {name}: {hit} hit, {told}", flush=True)
+
+
+def _await_recovery(database: Database, service: Service, before: int | None, end: float, story: Story) -> bool:
+    while time.monotonic() < end:
+        story.restarts += service.keep_running()
+        now = _published(database)
+        if now is not None and before is not None and now > before:
+            return True
+        before = now if before is None else before
+        time.sleep(_POLL_S)
+    return False
+
+
+def _published(database: Database) -> int | None:
+    """How many learning runs there are; None while the server is away."""
+    try:
+        with database.connect() as connection:
+            row = connection.execute("SELECT count(*) FROM learning_runs").fetchone()
+    except StoreError:
+        return None
+    return int(row[0]) if row else None
+
+
+def _await_pass(database: Database, patience: float, after: int) -> None:
+    deadline = time.monotonic() + patience
+    while (_published(database) or 0) <= after:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nothing was learned within {patience:g} s; the log of `up` says why")
+        time.sleep(_POLL_S)
+
+
+def _await_quiet(database: Database, service: Service, story: Story) -> float:
+    """Seconds until nothing is pending and nobody learns."""
+    start = time.monotonic()
+    while time.monotonic() - start < _QUIET_S:
+        story.restarts += service.keep_running()
+        try:
+            with database.connect() as connection:
+                row = connection.execute("SELECT count(*) FROM feedback_changes").fetchone()
+            if row == (0,) and not pass_is_running(database):
+                return time.monotonic() - start
+        except StoreError:
+            pass  # it is being started again
+        time.sleep(_POLL_S)
+    raise SystemExit(f"there are still changes to learn from after {_QUIET_S:g} s; the log of `up` says why")
+
+
+def _tell(story: Story, writers: list[Writer], reader: Reader, quiet_after: float) -> None:
+    print("faults injected: " + ", ".join(f"{name} {n}" for name, n in story.injected.items()))
+    if story.recoveries:
+        median, longest = statistics.median(story.recoveries), max(story.recoveries)
+        print(f"recoveries: {len(story.recoveries)}, to the next learning run: median {median:.1f} s, longest {longest:.1f} s")
+    if story.restarts:
+        print(f"`up` itself ended and was started again {story.restarts} times")
+    done = sum((writer.done for writer in writers), Counter[str]())
+    print("reviews: " + ", ".join(f"{kind} {n}" for kind, n in sorted(done.items())))
+    print(f"looks at what is published: {reader.looks}; quiet {quiet_after:.1f} s after the last write")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What has to hold once everything is quiet: every review learned exactly once, and all of it in what is published."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.feature_store import FeatureStore
+from feedback_pipeline_tests.passes import Pass
+
+Rows = Counter[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Rows that differ from what a fresh installation learns from the same database.
+
+    Attributes:
+        lost: Reviews or outputs that the feature store has not.
+        doubled: Those that it has too often, or that the database has not (any more).
+        mixed: Published rows that a fresh pass over the same database publishes otherwise.
+    """
+
+    lost: int
+    doubled: int
+    mixed: int
+
+
+def compare(database: Database, settings: Settings) -> Verdict:
+    """Learn once more, from nothing, beside what is there, and compare row by row.
+
+    Args:
+        database: Quiet: nothing pending, nobody writing.
+        settings: Of the installation, with its feature store.
+    """
+    with tempfile.TemporaryDirectory(prefix="feedback-fresh-") as folder:
+        fresh = settings.model_copy(update={"store_url": str(Path(folder) / "store")})
+        now = datetime.now(UTC)
+        there, again = Pass(database, settings, now), Pass(database, fresh, now)
+        published = there.published()
+        again.extract()
+        known, expected = _rows(there.store, now.date()), _rows(again.store, now.date())
+        again.reduce()
+        otherwise = _differences(published, again.published())
+    return Verdict((expected - known).total(), (known - expected).total(), otherwise)
+
+
+def _rows(store: FeatureStore, last: date) -> Rows:
+    reviews, outputs = store.read_tables(None, last)
+    found: Rows = Counter()
+    for name, table in (("review", reviews), ("output", outputs)):
+        columns = sorted(table.column_names)
+        for record in table.select(columns).to_pylist():
+            found[(name, *(repr(record[column]) for column in columns))] += 1
+    return found
+
+
+def _differences(before: Mapping[str, list[tuple[Any, ...]]], after: Mapping[str, list[tuple[Any, ...]]]) -> int:
+    sides = [{table: Counter(map(repr, rows)) for table, rows in side.items()} for side in (before, after)]
+    return sum(((sides[0][table] - sides[1][table]) + (sides[1][table] - sides[0][table])).total() for table in before)
