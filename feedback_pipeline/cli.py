@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from feedback_pipeline.commands import data, effects, forecasts, learning, patterns, results, reviewers, services
+from feedback_pipeline.commands import data, effects, forecasts, forget, learning, patterns, results, reviewers, services
 from feedback_pipeline.commands.failures import one_line
 
 
@@ -54,6 +54,7 @@ for command in (
     forecasts.queue,
     forecasts.autoapproval,
     results.status,
+    forget.forget,
     services.up,
     services.run,
 ):

@@ -25,7 +25,11 @@ from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE, serves_it
 LOOPBACK = "127.0.0.1"
 DAGSTER_URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 # Variables that hold JSON, and how they are written.
-_JSON = {"FEEDBACK_SCORE_BOUNDS": '{"*": [0, 10]}', "FEEDBACK_LEARN_THRESHOLDS": '{"drafter": 10}'}
+_JSON = {
+    "FEEDBACK_SCORE_BOUNDS": '{"*": [0, 10]}',
+    "FEEDBACK_LEARN_THRESHOLDS": '{"drafter": 10}',
+    "FEEDBACK_API_TOKENS": '{"drafter": {"scope": "write", "sha256": "..."}}',
+}
 # What libpq reads, so that `run -- psql` opens this database.
 _LIBPQ = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
 
@@ -221,6 +225,7 @@ def _triggers(settings: Settings) -> dict[str, str]:
         "FEEDBACK_LEARN_AGE_DAYS": str(settings.learn_age_days),
         "FEEDBACK_QUIET_SECONDS": str(settings.quiet_seconds),
         "FEEDBACK_LONGEST_WAIT_SECONDS": str(settings.longest_wait_seconds),
+        "FEEDBACK_RETRY_PAUSE_SECONDS": str(settings.retry_pause_seconds),
         "FEEDBACK_SENSOR_SECONDS": str(settings.sensor_seconds),
         "FEEDBACK_DAILY_HOUR": str(settings.daily_hour),
         "FEEDBACK_ALERT_WEBHOOK": "" if webhook is None else webhook.get_secret_value(),

@@ -9,6 +9,14 @@ class UserError(FeedbackError):
     """The caller can fix it: a wrong argument, a missing file, an unknown agent. Retrying as it is cannot help."""
 
 
+class NotFound(UserError):
+    """Nothing goes by that name."""
+
+
+class NothingLearned(UserError):
+    """It is asked too early: nothing has been learned yet, or no model trained."""
+
+
 class LearningError(FeedbackError):
     """An estimate could not be computed (not converged, inputs that disagree)."""
 

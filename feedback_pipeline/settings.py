@@ -4,12 +4,22 @@ import math
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ScoreBounds = dict[str, tuple[float, float]]
+Scope = Literal["read", "write", "admin"]
+
+
+class ApiToken(BaseModel):
+    """A bearer token of the API: what it allows, and its hash."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Scope = Field(description="write includes read, admin includes both")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the token, in hexadecimal")
 
 
 class Settings(BaseSettings):
@@ -32,9 +42,17 @@ class Settings(BaseSettings):
     seed: int = Field(default=20200101, ge=0, description="seed of every resampling step of the learning pass")
     host: str = Field(
         default="127.0.0.1",
-        description="address the web UIs of `up` and `demo` listen on; they have no login, so anything else needs a proxy that has",
+        description="address the web UIs of `up` and `demo` listen on; they have no login, so let a proxy ask for one",
     )
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI")
+    api_port: int = Field(default=8000, ge=1, le=65535, description="port of the HTTP API")
+    api_tokens: Annotated[
+        dict[str, ApiToken],
+        Field(
+            description='JSON {name: {"scope": read, write or admin, "sha256": hash of the token}}; unset: the API answers '
+            "this machine alone, and without a token"
+        ),
+    ] = {}
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow UI")
     mlflow_url: str | None = Field(
         default=None, description="address of an MLflow UI that runs elsewhere, for links; unset: `up` serves one"
@@ -55,6 +73,11 @@ class Settings(BaseSettings):
     )
     longest_wait_seconds: float = Field(
         default=60, ge=0, description="so long after the threshold was crossed a pass starts although reviews still change"
+    )
+    retry_pause_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="seconds before a failed pass is tried again; 5 and 25 times as long after more failures",
     )
     sensor_seconds: int = Field(default=10, ge=1, description="seconds between two looks for new reviews; below 5 as 5")
     daily_hour: int = Field(

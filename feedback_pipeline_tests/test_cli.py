@@ -34,7 +34,7 @@ from feedback_pipeline_tests.storage.tracking_stores import trained
 COMMAND = [str(Path(sys.executable).parent / "feedback-pipeline")]
 COMMANDS = (
     *("demo", "migrate", "load", "simulate", "learn", "findings", "patterns", "improvements", "strategy"),
-    *("effectiveness", "reviewers", "agreement", "forecast", "queue", "autoapproval", "status", "up", "run"),
+    *("effectiveness", "reviewers", "agreement", "forecast", "queue", "autoapproval", "status", "forget", "up", "run"),
 )
 FINDING = {
     *("feature", "aspect", "r", "r_pearson", "r_shrunk", "ci_low", "ci_high", "p_value", "q_value", "confidence"),

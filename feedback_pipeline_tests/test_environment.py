@@ -21,7 +21,13 @@ from feedback_pipeline.storage.embedded import binaries
 def _settings(database: Database, home: Path) -> Settings:
     triggers: dict[str, Any] = {
         **{"learn_threshold": 7, "learn_thresholds": {"drafter": 2}, "learn_age_days": 3.5, "quiet_seconds": 0.5},
-        **{"longest_wait_seconds": 90.0, "sensor_seconds": 5, "daily_hour": 23, "alert_webhook": "https://alerts.example/key"},
+        **{
+            "retry_pause_seconds": 12.0,
+            "longest_wait_seconds": 90.0,
+            "sensor_seconds": 5,
+            "daily_hour": 23,
+            "alert_webhook": "https://alerts.example/key",
+        },
     }
     return Settings(database_url=database.url, home=home, first_day=date(2024, 2, 3), score_bounds={"tone": (1, 5)}, **triggers)  # type: ignore[arg-type]
 

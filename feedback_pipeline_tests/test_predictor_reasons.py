@@ -10,7 +10,7 @@ import pytest
 
 from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_rows import QualityRows
-from feedback_pipeline.learning_pass.predictor import champion_coverage, drift_of, reason_to_train, with_columns
+from feedback_pipeline.learning_pass.predictor import champion_coverage, drift_of, reason_to_train, shifts, with_columns
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.past_forecasts import past_forecasts
@@ -56,6 +56,25 @@ def test_a_week_is_a_reason() -> None:
 
 def test_an_alarm_is_a_reason_in_its_own_words() -> None:
     assert reason_to_train(rows([0]), model(), model(), "reviews come out lower", NOW) == "reviews come out lower"
+
+
+def test_outputs_reviewed_since_the_last_training_are_held_against_those_before() -> None:
+    n = 800
+    # Two reviews of each output, the second ones later than all first ones; the later half of the outputs is unlike the rest.
+    output, moment, late = np.tile(np.arange(n), 2), np.arange(2 * n), np.arange(n) >= n // 2
+    words, tone = np.random.default_rng(2).normal(100, 10, n) + 30 * late, np.where(late, "dry", "warm")
+    X = pd.DataFrame({"word_count": words, "tone": tone, "agent_name": "a", "reviewer_id": "r"}).iloc[output]
+    features, scores = FeatureList(("word_count",), ("tone",)), np.zeros(2 * n)
+    known = QualityRows(features, X.reset_index(drop=True), scores, output, output, moment, scores)
+    # Before the first training the later half stands for the new ones; a second review makes no output new.
+    for since in (None, n // 2 - 1):
+        found = shifts(known, since)
+        assert found["warning"].all()
+        assert found[["n_reference", "n_recent"]].to_numpy().tolist() == [[n // 2, n // 2]] * 2
+    alike = shifts(known.take(np.flatnonzero(output < n // 2)), None)
+    assert alike["psi"].between(0, 0.2).all()
+    nothing_new = shifts(known, 2 * n)
+    assert set(nothing_new["reason"]) == {f"{n} rows to compare with and 0 new ones; the index needs 200 of each"}
 
 
 def judged(database: Database, error: float, weeks: int, each: int, **changes: Any) -> None:

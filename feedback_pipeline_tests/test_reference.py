@@ -1,6 +1,7 @@
 """docs/reference.md says what the code does."""
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.past_forecasts import read_auto_approval
 from feedback_pipeline.storage.publication import publish_run
 from feedback_pipeline.storage.publication_rows import TRIAL_COLUMNS
+from feedback_pipeline.storage.queue_draws import draw_queue
 from feedback_pipeline.storage.reading import read_status
 from feedback_pipeline.storage.reading_effects import read_effects
-from feedback_pipeline.storage.reading_forecasts import LOWEST_APPROVAL, RANDOM, read_forecasts, read_queue
+from feedback_pipeline.storage.reading_forecasts import LOWEST_APPROVAL, RANDOM, read_forecasts
 from feedback_pipeline.storage.reading_patterns import read_improvements, read_patterns
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 from feedback_pipeline.storage.reading_strategy import read_strategy
@@ -147,7 +149,7 @@ def test_json_of_forecasts_queue_and_autoapproval_is_documented_key_by_key(datab
     status = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section_of("`feedback-pipeline status --json`"), re.MULTILINE))
     assert set(read_status(database)["champion"]) == named(status["champion"])
 
-    answer = read_queue(database, 1, 20)
+    answer = draw_queue(database, 1, 20, date(2026, 1, 5))
     top, row = tables_of("`feedback-pipeline queue [--limit N] --json`")
     assert list(answer) == list(top)
     assert [list(each) for each in answer["queue"]] == [list(row)]

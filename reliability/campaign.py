@@ -19,10 +19,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import psycopg
 from pydantic import SecretStr
 
 from feedback_pipeline.errors import StoreError
@@ -41,17 +43,28 @@ _LONGEST_HOLD_S: Final = 30.0
 _FIRST_PASS_S: Final = 240.0
 _QUIET_S: Final = 300.0
 _POLL_S: Final = 0.5
+_LEAST_S: Final = 8.0
+_PORTS: Final = ("FEEDBACK_DAGSTER_PORT", "FEEDBACK_MLFLOW_PORT", "FEEDBACK_API_PORT")
 # A review is enough, and nothing waits: as many passes as possible meet a fault.
-_EAGER: Final = {"FEEDBACK_LEARN_THRESHOLD": "1", "FEEDBACK_QUIET_SECONDS": "1", "FEEDBACK_LONGEST_WAIT_SECONDS": "4"}
+_EAGER: Final = {
+    "FEEDBACK_LEARN_THRESHOLD": "1",
+    "FEEDBACK_QUIET_SECONDS": "1",
+    "FEEDBACK_LONGEST_WAIT_SECONDS": "4",
+    "FEEDBACK_RETRY_PAUSE_SECONDS": "2",
+}
 
 
 @dataclass
 class Story:
     """What happened."""
 
-    injected: Counter[str] = field(default_factory=Counter)
-    recoveries: list[float] = field(default_factory=list)
+    injected: list[tuple[str, float]] = field(default_factory=list)
     restarts: int = 0
+
+    def recoveries(self, published: list[tuple[float, float]]) -> list[float]:
+        """Seconds from each fault to the first learning run that began after it: one that was under way proves nothing."""
+        after = [[seen for began, seen in published if began > start] for _, start in self.injected]
+        return [moments[0] - start for moments, (_, start) in zip(after, self.injected, strict=True) if moments]
 
 
 def main() -> None:
@@ -75,26 +88,29 @@ def main() -> None:
 
 def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
     """Write, read and break things for some seconds, wait for quiet, compare."""
-    variables = environment(home, (_free_port(), _free_port()), **_EAGER)
+    variables = environment(home, **_ports(), **_EAGER)
     service = Service(home, variables)
     service.call("simulate", "--agents", "3", "--executions", "30", "--reviewers", "6", "--seed", str(seed))
     # A holder of its own keeps the server there while `up` is dead, as another program's database would be.
     with EmbeddedPostgres(home).hold() as server, service:
         database = server.sibling("feedback")
         _await_pass(database, _FIRST_PASS_S, after=0)
-        stopping, story = threading.Event(), Story()
+        stopping = threading.Event()
         hold = min(_LONGEST_HOLD_S, seconds / 8.0)
         writers = [Writer(database, seed * 1000 + number, hold, stopping) for number in range(_WRITERS)]
-        reader = Reader(database, stopping)
+        done_reading = threading.Event()
+        reader = Reader(database, done_reading)
         for thread in (*writers, reader):
             thread.start()
-        _break_things(Faults(home, database, service, disk), service, seconds, random.Random(seed), story)  # noqa: S311
+        story = _break_things(Faults(home, database, service, disk), service, reader, seconds, random.Random(seed))  # noqa: S311
         if not all(thread.is_alive() for thread in (*writers, reader)):
             raise SystemExit("a writer or the reader has failed; its traceback is above")
         stopping.set()
-        for thread in (*writers, reader):
-            thread.join()
+        for writer in writers:
+            writer.join()
         quiet_after = _await_quiet(database, service, story)
+        done_reading.set()
+        reader.join()
         service.stop()
         settings = Settings(home=home, database_url=SecretStr(database.url), store_url=None)
         found = compare(database, settings)
@@ -102,34 +118,24 @@ def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
     return Verdict(found.lost, found.doubled, found.mixed + reader.mixed + reader.vanished)
 
 
-def _break_things(faults: Faults, service: Service, seconds: float, stream: random.Random, story: Story) -> None:
-    """One fault after another, each once the last is recovered from: something new has been learned since."""
-    end = time.monotonic() + seconds
-    for name, inject in itertools.cycle(faults.all().items()):
-        pause = stream.uniform(2.0, 6.0)
+def _break_things(faults: Faults, service: Service, reader: Reader, seconds: float, stream: random.Random) -> Story:
+    """One fault after another, each once a pass that began after the last is published, or its share of the time is over."""
+    end, kinds, story = time.monotonic() + seconds, faults.all(), Story()
+    share = max(seconds / (len(kinds) + 1), _LEAST_S)
+    for name, inject in itertools.cycle(kinds.items()):
+        pause = stream.uniform(0.5, 4.0)
         if time.monotonic() + pause >= end:
-            return
+            return story
         time.sleep(pause)
-        before, start = _published(faults.database), time.monotonic()
         hit = inject()
-        story.injected[name] += bool(hit)
-        recovered = _await_recovery(faults.database, service, before, end, story)
-        seconds_since = time.monotonic() - start
-        if recovered:
-            story.recoveries.append(seconds_since)
-        told = f"learned again after {seconds_since:.1f} s" if recovered else "not learned again before the time was up"
-        print(f"  {name}: {hit} hit, {told}", flush=True)
-
-
-def _await_recovery(database: Database, service: Service, before: int | None, end: float, story: Story) -> bool:
-    while time.monotonic() < end:
-        story.restarts += service.keep_running()
-        now = _published(database)
-        if now is not None and before is not None and now > before:
-            return True
-        before = now if before is None else before
-        time.sleep(_POLL_S)
-    return False
+        start, patience = time.time(), min(time.monotonic() + share, end)
+        if hit:
+            story.injected.append((name, start))
+        while time.monotonic() < patience and not any(began > start for began, _ in reader.published):
+            story.restarts += service.keep_running()
+            time.sleep(_POLL_S)
+        print(f"  {name}: {hit} hit", flush=True)
+    return story
 
 
 def _published(database: Database) -> int | None:
@@ -137,7 +143,7 @@ def _published(database: Database) -> int | None:
     try:
         with database.connect() as connection:
             row = connection.execute("SELECT count(*) FROM learning_runs").fetchone()
-    except StoreError:
+    except (StoreError, psycopg.OperationalError):
         return None
     return int(row[0]) if row else None
 
@@ -160,28 +166,36 @@ def _await_quiet(database: Database, service: Service, story: Story) -> float:
                 row = connection.execute("SELECT count(*) FROM feedback_changes").fetchone()
             if row == (0,) and not pass_is_running(database):
                 return time.monotonic() - start
-        except StoreError:
+        except (StoreError, psycopg.OperationalError):
             pass  # it is being started again
         time.sleep(_POLL_S)
     raise SystemExit(f"there are still changes to learn from after {_QUIET_S:g} s; the log of `up` says why")
 
 
 def _tell(story: Story, writers: list[Writer], reader: Reader, quiet_after: float) -> None:
-    print("faults injected: " + ", ".join(f"{name} {n}" for name, n in story.injected.items()))
-    if story.recoveries:
-        median, longest = statistics.median(story.recoveries), max(story.recoveries)
-        print(f"recoveries: {len(story.recoveries)}, to the next learning run: median {median:.1f} s, longest {longest:.1f} s")
+    counts = Counter(name for name, _ in story.injected)
+    print("faults injected: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    recoveries = story.recoveries(reader.published)
+    if recoveries:
+        median, longest = statistics.median(recoveries), max(recoveries)
+        print(
+            f"recoveries: {len(recoveries)} of {len(story.injected)}, to the first learning run begun after the fault: "
+            f"median {median:.1f} s, longest {longest:.1f} s"
+        )
     if story.restarts:
         print(f"`up` itself ended and was started again {story.restarts} times")
     done = sum((writer.done for writer in writers), Counter[str]())
     print("reviews: " + ", ".join(f"{kind} {n}" for kind, n in sorted(done.items())))
-    print(f"looks at what is published: {reader.looks}; quiet {quiet_after:.1f} s after the last write")
+    print(f"learning runs {len(reader.published)}, looks at them {reader.looks}, quiet {quiet_after:.1f} s after the last write")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _ports() -> dict[str, str]:
+    """Free ones: all are held until all are found."""
+    with ExitStack() as probes:
+        found = [probes.enter_context(socket.socket()) for _ in _PORTS]
+        for probe in found:
+            probe.bind(("127.0.0.1", 0))
+        return {name: str(probe.getsockname()[1]) for name, probe in zip(_PORTS, found, strict=True)}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage.database import Database
 from reliability.processes_of import kill, postmaster, processes
@@ -16,7 +18,7 @@ from reliability.service import Service
 
 DISK_BYTES: Final = 256 * 1024 * 1024
 _FULL_FOR_S: Final = 8.0
-_RUN_APPEARS_S: Final = 20.0
+_RUN_APPEARS_S: Final = 12.0
 
 
 class Disk:
@@ -29,8 +31,9 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        command = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-        self.is_mount = subprocess.run(command, check=False, capture_output=True).returncode == 0
+        mount = shutil.which("mount")
+        command = [mount or "", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+        self.is_mount = mount is not None and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
     @property
     def description(self) -> str:
@@ -94,7 +97,8 @@ class Faults:
         """As soon as one is there; the writers see to it that one comes."""
         deadline = time.monotonic() + _RUN_APPEARS_S
         while time.monotonic() < deadline:
-            found = processes(self.home, "execute_run")
+            # The code server starts it as a process of its own, by what multiprocessing calls spawning.
+            found = processes(self.home, "multiprocessing", "spawn_main")
             if found:
                 return kill(found)
             time.sleep(0.1)
@@ -107,6 +111,6 @@ class Faults:
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 ).fetchone()
-        except StoreError:
+        except (StoreError, psycopg.OperationalError):
             return 0
         return int(row[0]) if row else 0

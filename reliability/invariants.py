@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
@@ -14,6 +14,13 @@ from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline_tests.passes import Pass
 
 Rows = Counter[tuple[Any, ...]]
+_REVIEWS: Final = b"""
+    SELECT r.id::text, p.agent_name
+    FROM review_feedback r
+    JOIN content_review_workflows w ON w.id = r.workflow_id
+    JOIN (SELECT DISTINCT agent_name, execution_id FROM agent_performance WHERE status = 'success') p
+      ON p.execution_id = w.workflow_execution_id
+    WHERE r.reviewed_at < current_date + 1"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,23 @@ def compare(database: Database, settings: Settings) -> Verdict:
         known, expected = _rows(there.store, now.date()), _rows(again.store, now.date())
         again.reduce()
         otherwise = _differences(published, again.published())
-    return Verdict((expected - known).total(), (known - expected).total(), otherwise)
+    by_hand, learned = _reviews(database), _learned_reviews(there.store, now.date())
+    return Verdict(
+        max((expected - known).total(), (by_hand - learned).total()),
+        max((known - expected).total(), (learned - by_hand).total()),
+        otherwise,
+    )
+
+
+def _reviews(database: Database) -> Rows:
+    """Every review by the agents it counts for, in plain SQL: what the extraction has to come to, without the extraction."""
+    with database.snapshot() as connection:
+        return Counter(connection.execute(_REVIEWS).fetchall())
+
+
+def _learned_reviews(store: FeatureStore, last: date) -> Rows:
+    reviews = store.read_tables(None, last)[0]
+    return Counter(zip(reviews["feedback_id"].to_pylist(), reviews["agent_name"].to_pylist(), strict=True))
 
 
 def _rows(store: FeatureStore, last: date) -> Rows:

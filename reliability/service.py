@@ -75,8 +75,7 @@ class Service:
             )
 
 
-def environment(home: Path, ports: tuple[int, int], **more: str) -> dict[str, str]:
+def environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment without what configures other installations, for one under `home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEEDBACK_", "DAGSTER_", "MLFLOW_"))}
-    own = {"FEEDBACK_HOME": str(home), "FEEDBACK_DAGSTER_PORT": str(ports[0]), "FEEDBACK_MLFLOW_PORT": str(ports[1])}
-    return kept | own | more
+    return kept | {"FEEDBACK_HOME": str(home)} | more

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from feedback_pipeline.errors import StoreError
@@ -45,7 +46,7 @@ class Writer(threading.Thread):
                     getattr(self, f"_{kind.replace('-', '_')}")(connection)
                     if held:
                         self._stopping.wait(self._random.uniform(0.3, 1.0) * self._longest_hold)
-            except StoreError:
+            except (StoreError, psycopg.OperationalError):
                 self.done["cut off"] += 1
                 continue
             self.done[kind] += 1

@@ -4,13 +4,15 @@
 
 CREATE OR REPLACE FUNCTION feedback_grant_roles() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    -- What is published: no source table, so no free text and nothing that is not yet learned.
+    -- What is published: no source table as a whole, so no free text and nothing that is not yet learned.
     published CONSTANT text[] := ARRAY[
         'feedback_quality_correlations', 'agent_learning_patterns', 'agent_recommendations', 'agent_learning_state',
         'content_segments', 'content_allocations', 'human_preference_models', 'reviewer_agreement', 'reviewer_components',
-        'reviewer_bridges', 'reviewer_severity_months', 'learning_runs', 'quality_models', 'quality_forecasts', 'pattern_effects'];
+        'reviewer_bridges', 'reviewer_severity_months', 'learning_runs', 'quality_models', 'quality_forecasts', 'pattern_effects',
+        'queue_draws'];
     sources CONSTANT text[] := ARRAY['agent_performance', 'agent_decisions', 'content_review_workflows', 'review_feedback'];
     target text;
+    key text;
     counter regclass;
 BEGIN
     IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('feedback_reader', 'feedback_writer')) < 2 THEN
@@ -30,6 +32,19 @@ BEGIN
             EXECUTE format('GRANT USAGE ON SEQUENCE %s TO feedback_writer', counter);
         END LOOP;
     END LOOP;
+    -- Which outputs wait for a review, so that a reader sees forecasts and the queue: keys and a time, no text and nobody's name.
+    FOR target, key IN
+        SELECT keys.target, keys.key FROM (VALUES
+            ('agent_performance', 'agent_name'), ('agent_performance', 'execution_id'), ('agent_performance', 'status'),
+            ('content_review_workflows', 'id'), ('content_review_workflows', 'workflow_execution_id'),
+            ('review_feedback', 'workflow_id'), ('review_feedback', 'reviewed_at')) AS keys (target, key)
+        WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(keys.target) AND attname = keys.key AND NOT attisdropped)
+    LOOP
+        EXECUTE format('GRANT SELECT (%I) ON %I TO feedback_reader', key, target);
+    END LOOP;
+    IF to_regclass('queue_draws') IS NOT NULL THEN
+        GRANT INSERT ON queue_draws TO feedback_writer;
+    END IF;
     IF to_regclass('learning_applications') IS NOT NULL THEN
         GRANT SELECT, INSERT ON learning_applications TO feedback_writer;
     END IF;

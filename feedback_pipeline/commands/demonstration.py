@@ -22,8 +22,8 @@ from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.queue_draws import draw_queue
 from feedback_pipeline.storage.reading import read_findings, read_status
-from feedback_pipeline.storage.reading_forecasts import read_queue
 from feedback_pipeline.storage.reading_patterns import read_improvements
 from feedback_pipeline.storage.reading_reviewers import read_agreement, read_reviewers
 
@@ -81,6 +81,8 @@ def _settings(user: Settings) -> Settings:
         store_url=None,
         score_bounds={"*": (0.0, 10.0)},
         dagster_port=user.dagster_port,
+        api_port=user.api_port,
+        api_tokens=user.api_tokens,
         mlflow_port=user.mlflow_port,
         mlflow_url=None,
         mlflow_artifacts=None,
@@ -105,7 +107,7 @@ def _tell(database: Database) -> None:
         print_advice(read_improvements(database, name), _TOLD_ADVICE)
     print_highlights(read_findings(database, FLEET), _TOLD_FINDINGS)
     print_reviewer_highlights(read_reviewers(database), read_agreement(database))
-    print_queue(read_queue(database, SEED, _TOLD_OUTPUTS))
+    print_queue(draw_queue(database, SEED, _TOLD_OUTPUTS, datetime.now(UTC).date()))
 
 
 def _program() -> str:

@@ -1,5 +1,7 @@
 """Commands that show what is expected before anyone reads: forecast, queue, autoapproval."""
 
+from datetime import UTC, datetime
+
 import click
 
 from feedback_pipeline.commands.results import print_json
@@ -40,17 +42,16 @@ def forecast(agent: str | None, execution: str | None, reviewers: tuple[str, ...
 def queue(limit: int, as_json: bool) -> None:
     """Show which outputs to review first: the least likely approvals, and some drawn at random.
 
-    Every different queue that is shown is kept in the table queue_draws, with the propensities.
+    The same outputs give the same queue all day. What is shown is kept in the table queue_draws, with the propensities, unless
+    the user of the database may only read.
     """
     from feedback_pipeline.commands.forecasts_rendering import print_queue
     from feedback_pipeline.environment import readable_database, settings_from_environment
-    from feedback_pipeline.storage.queue_draws import record_draw
-    from feedback_pipeline.storage.reading_forecasts import read_queue
+    from feedback_pipeline.storage.queue_draws import draw_queue
 
     settings = settings_from_environment()
     with readable_database(settings) as database:
-        document = read_queue(database, settings.seed, limit)
-        record_draw(database, document, settings.seed)
+        document = draw_queue(database, settings.seed, limit, datetime.now(UTC).date())
     if as_json:
         print_json(document)
     else:

@@ -78,6 +78,8 @@ def print_queue(document: Document) -> None:
             "it be measured how good the forecasts are. Propensity is the probability to be among these: weigh by its inverse."
         )
     )
+    if document["draw_id"] is None:
+        out.print(Text("This queue is kept nowhere: the user of the database may only read."))
 
 
 def print_auto_approval(document: Document) -> None:

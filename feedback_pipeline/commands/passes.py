@@ -31,7 +31,7 @@ def learn_and_report(environment: Environment, days: tuple[date, date] | None) -
     """Runs a pass over a range of days, or over the range of all that changed, and prints the status of the agents.
 
     Raises:
-        LearningError: the pass failed; nothing was published.
+        LearningError: the pass failed; the message says at which step. What stands beside the publication may fail alone.
     """
     environment.adopt()
     stale = _stale_days(environment, days)

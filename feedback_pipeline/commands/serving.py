@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,14 @@ from typing import Final
 import click
 
 from feedback_pipeline.environment import LOOPBACK, Environment
-from feedback_pipeline.errors import UserError
-from feedback_pipeline.processes import Children, Service, wait_for_stop
+from feedback_pipeline.errors import StoreUnavailable, UserError
+from feedback_pipeline.processes import LONGEST_PAUSE_S, Children, Service, wait_for_stop
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
 
 DEFINITIONS: Final = "feedback_pipeline.definitions"
+API_PATH: Final = "/api/v2/learning"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
 ORPHANS_EVERY_S: Final = 10.0
@@ -50,8 +51,9 @@ def single_server(settings: Settings) -> Iterator[None]:
 def free_ports(settings: Settings) -> Settings:
     """The settings with the ports they name, or the next ones that are free on loopback."""
     dagster = _free_port(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
-    mlflow = _free_port(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=dagster)
-    return settings.model_copy(update={"dagster_port": dagster, "mlflow_port": mlflow})
+    api = _free_port(settings.api_port, "FEEDBACK_API_PORT", besides=[dagster])
+    mlflow = _free_port(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=[dagster, api])
+    return settings.model_copy(update={"dagster_port": dagster, "api_port": api, "mlflow_port": mlflow})
 
 
 def serve(environment: Environment) -> None:
@@ -59,12 +61,13 @@ def serve(environment: Environment) -> None:
 
     Raises:
         UserError: a port is taken.
-        StoreError: a service keeps ending, or the embedded server cannot be kept running.
+        StoreError: a service has never stayed up and keeps ending.
     """
     settings = environment.settings
     _require_free(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
+    _require_free(settings.api_port, "FEEDBACK_API_PORT", besides=[settings.dagster_port])
     if environment.serves_mlflow:
-        _require_free(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=settings.dagster_port)
+        _require_free(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=[settings.dagster_port, settings.api_port])
     environment.adopt()
     from feedback_pipeline.orchestration.orphans import watch_for_orphans
 
@@ -83,6 +86,7 @@ def serve(environment: Environment) -> None:
         Children(_services(environment, Path(folder)), environment.of_children()) as children,
     ):
         ready = [_announce_when_ready("Dagster UI", dagster, "server_info", "   (Ctrl-C stops everything)")]
+        ready.append(_announce_when_ready("API", _address_of_api(settings), "health", API_PATH))
         if environment.serves_mlflow:
             ready.append(_announce_when_ready("MLflow UI", mlflow, "health"))
         announcements = [_every(ANSWER_EVERY_S, announce) for announce in ready]
@@ -92,7 +96,25 @@ def serve(environment: Environment) -> None:
 
 def _services(environment: Environment, folder: Path) -> list[Service]:
     """MLflow starts last and is not waited for: it takes half a minute, and nothing here needs its UI."""
-    return [*_dagster_services(environment.settings, folder), *_mlflow_services(environment)]
+    return [*_dagster_services(environment.settings, folder), _api_service(environment), *_mlflow_services(environment)]
+
+
+def _api_service(environment: Environment) -> Service:
+    """The HTTP API; it finds the ports in the environment."""
+    settings = environment.settings
+    variables = {
+        "FEEDBACK_HOST": settings.host,
+        "FEEDBACK_API_PORT": str(settings.api_port),
+        "FEEDBACK_DAGSTER_PORT": str(settings.dagster_port),
+        "FEEDBACK_API_TOKENS": json.dumps({name: token.model_dump() for name, token in settings.api_tokens.items()}),
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = (sys.executable, "-P", "-m", "feedback_pipeline.serving")
+    return Service("api", command, variables=variables, essential=False)
+
+
+def _address_of_api(settings: Settings) -> str:
+    return f"http://{_reached_at(settings.host) if settings.api_tokens else LOOPBACK}:{settings.api_port}"
 
 
 def _mlflow_services(environment: Environment) -> list[Service]:
@@ -176,13 +198,20 @@ def _reached_at(host: str) -> str:
 
 
 def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-    due = time.monotonic()
+    """Calls the action every so often; while a store is away, less and less often, and says so."""
+    due, pause = time.monotonic(), seconds
 
     def tick() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
+        nonlocal due, pause
+        if time.monotonic() < due:
+            return
+        try:
             action()
-            due = time.monotonic() + seconds
+            pause = seconds
+        except StoreUnavailable as error:
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            click.echo(f"{error}; trying again in {pause:g} s")
+        due = time.monotonic() + pause
 
     return tick
 
@@ -208,15 +237,15 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port(wanted: int, variable: str, besides: int | None = None) -> int:
+def _free_port(wanted: int, variable: str, besides: Collection[int] = ()) -> int:
     for port in range(wanted, min(wanted + _PORTS_TRIED, _LAST_PORT + 1)):
-        if port != besides and _is_free(port):
+        if port not in besides and _is_free(port):
             return port
     raise UserError(f"no free port from {wanted} on; set {variable}")
 
 
-def _require_free(port: int, variable: str, besides: int | None = None) -> None:
-    if port == besides or not _is_free(port):
+def _require_free(port: int, variable: str, besides: Collection[int] = ()) -> None:
+    if port in besides or not _is_free(port):
         raise UserError(f"port {port} on {LOOPBACK} is taken; stop what uses it or set {variable} to another one")
 
 

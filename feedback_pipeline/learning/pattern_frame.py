@@ -25,7 +25,10 @@ PATTERN_TYPES: Final = (SUCCESSFUL_DECISIONS, FAILURE_PATTERNS, QUALITY_THRESHOL
 CORRELATION_PATTERN: Final = "correlation_pattern"
 
 _TEXTS: Final = ("agent_name", "pattern_type", "description", "feature", "term", "aspect", "stage", "decision_point")
-_NUMBERS: Final = ("direction", "effect", "se", "ci_low", "ci_high", "p_value", "q_value", "confidence", "accuracy_rate", "gain")
+_NUMBERS: Final = (
+    *("direction", "effect", "se", "ci_low", "ci_high", "p_value", "q_value", "confidence", "accuracy_rate"),
+    *("gain", "cut"),
+)
 _COUNTS: Final = ("n_contents", "n_reviewers")
 DOCUMENTS: Final = ("input_features", "output_characteristics", "human_feedback_signals")
 PATTERN_COLUMNS: Final = (*_TEXTS, "unit", *_NUMBERS, *_COUNTS, "published", "reason", *DOCUMENTS, "algorithm", "sentence")
@@ -33,8 +36,8 @@ PATTERN_COLUMNS: Final = (*_TEXTS, "unit", *_NUMBERS, *_COUNTS, "published", "re
 decision_point (None = all); unit of the effect ("sd", "approval" = a share, "points"), direction (+1 = more of it is better, -1 =
 less is, 0 = undefined), effect with se and 95 % interval, p_value, q_value (within its own family), confidence (1 - lfsr),
 accuracy_rate (NaN where it has no meaning), gain (what all outputs would gain if all followed it, in standard deviations of the
-outcome, NaN = undefined), n_contents, n_reviewers, published, reason (why not), the three documents agents read (None where not
-published), algorithm (at most 50 letters), sentence."""
+outcome, NaN = undefined), cut (of a threshold: the value that parts good from bad), n_contents, n_reviewers, published, reason
+(why not), the three documents agents read (None where not published), algorithm (at most 50 letters), sentence."""
 
 
 def pattern_frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:

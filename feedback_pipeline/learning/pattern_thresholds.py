@@ -127,6 +127,7 @@ def _cut_frame(
             "q_value": found.q_value[at],
             "accuracy_rate": found.accuracy[at],
             "gain": gain,
+            "cut": found.cut[at],
             "n_contents": found.n[at],
             "n_reviewers": n_reviewers[group],
             "published": pd.isna(why),

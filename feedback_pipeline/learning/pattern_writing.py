@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from feedback_pipeline.learning.pattern_frame import DOCUMENTS, documents
+from feedback_pipeline.learning.sentences import taste
 
 _WRITTEN: Final = (*DOCUMENTS, "sentence")
 Explanation = tuple[dict[str, Any], dict[str, Any], str]
@@ -26,7 +27,8 @@ def explained(frame: pd.DataFrame, explain: Callable[[int, dict[str, Any]], Expl
     names = [str(name) for name in rows.columns]
     for i, values in zip(published.tolist(), zip(*(rows[name].tolist() for name in names), strict=True), strict=True):
         row = dict(zip(names, values, strict=True))
-        characteristics, signals, written["sentence"][i] = explain(i, row)
+        characteristics, signals, text = explain(i, row)
+        written["sentence"][i] = text + taste(int(row["n_reviewers"]))
         for name, document in documents(row, inputs={}, characteristics=characteristics, signals=signals).items():
             written[name][i] = document
     return frame.assign(**{name: pd.Series(values, dtype=object, index=frame.index) for name, values in written.items()})

@@ -18,6 +18,8 @@ from feedback_pipeline.learning.panel import Floats, Ints, group_sums
 LEAST_GAIN = 0.005
 MIN_CONTENTS = 200
 LEVEL = 0.95
+LITTLE = 0.1
+"""A gain below it is little, whether it is certain or not."""
 SIMPLEST = "mean"
 
 
@@ -82,26 +84,41 @@ class FirstChampion:
 
     Attributes:
         name: The model chosen.
-        little_to_predict: Whether it is the mean: nothing was shown to forecast better.
-        tests: Each later candidate with its test against the choice up to then, in order of simplicity.
+        little_to_predict: Whether it is the mean, and not only for want of contents: nothing was shown to forecast better.
+        tests: What decided, as "later v earlier" with the test: all of the candidates that were beaten, and of the choice.
     """
 
     name: str
     little_to_predict: bool
     tests: tuple[tuple[str, Promotion], ...]
 
+    @property
+    def too_few_to_tell(self) -> bool:
+        """Whether more contents might have let another candidate win: it is clearly ahead, or nobody can say."""
+        return _too_few_to_tell(self.tests)
+
 
 def first_champion(names: Sequence[str], losses: Floats, content: Ints) -> FirstChampion:
-    """Choose the simplest candidate that is not beaten: a more complex one has to beat the choice up to then by the rule.
+    """Choose the simplest candidate that no more complex one beats by the rule.
 
     Args:
         names: Candidates from the simplest on.
         losses: Squared error of each review by each of them (M, candidates).
         content: Content of each review (M,).
     """
-    chosen, tests = 0, []
-    for candidate in range(1, len(names)):
-        test = promotes(losses[:, chosen], losses[:, candidate], content)
-        tests.append((names[candidate], test))
-        chosen = candidate if test.promoted else chosen
-    return FirstChampion(names[chosen], names[chosen] == SIMPLEST, tuple(tests))
+    tests: list[tuple[str, Promotion]] = []
+    for candidate, name in enumerate(names):
+        against = [
+            (f"{names[later]} v {name}", promotes(losses[:, candidate], losses[:, later], content))
+            for later in range(candidate + 1, len(names))
+        ]
+        tests += against
+        if not any(test.promoted for _, test in against):
+            break
+    return FirstChampion(name, name == SIMPLEST and not _too_few_to_tell(tests), tuple(tests))
+
+
+def _too_few_to_tell(tests: Sequence[tuple[str, Promotion]]) -> bool:
+    held_back = [test for _, test in tests if test.n_contents < MIN_CONTENTS]
+    ahead = [test for test in held_back if test.lower > LEAST_GAIN and test.gain > LITTLE]
+    return not tests or bool(ahead) or any(math.isnan(test.lower) for test in held_back)

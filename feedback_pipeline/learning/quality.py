@@ -26,7 +26,7 @@ from feedback_pipeline.learning.quality_models import CANDIDATES, COMPARISON, el
 from feedback_pipeline.learning.quality_models_base import Names, QualityModel
 from feedback_pipeline.learning.quality_predictor import ApprovalRoute, QualityPredictor, SeenRanges
 from feedback_pipeline.learning.quality_rows import QualityRows
-from feedback_pipeline.learning.quality_validation import Fold, forward_baseline, forward_chain, forward_predictions
+from feedback_pipeline.learning.quality_validation import Fold, forward_baseline, forward_chain, forward_forecasts
 
 MIN_OUTPUTS: Final = 10
 _MIN_DECISIONS: Final = 50
@@ -42,14 +42,18 @@ class Candidate:
     Attributes:
         name: In `quality_models.CANDIDATES`.
         prediction: Forward forecast of each review (M,), NaN where none was made.
+        consensus: The same for the average reviewer: what is forecast of an output when nobody knows who will review it.
         metrics: Against the mean of the training rows, with intervals; by_agent: the same for each agent.
+        consensus_metrics: Of `consensus`.
         share_of_ceiling: R2 over the ceiling of forecasts that know the reviewer, `Training.residual_ceiling`; NaN = unknown.
         seconds: What fitting and forecasting all windows took.
     """
 
     name: str
     prediction: Floats = field(repr=False)
+    consensus: Floats = field(repr=False)
     metrics: Metrics
+    consensus_metrics: Metrics
     by_agent: pd.DataFrame = field(repr=False)
     share_of_ceiling: float
     seconds: float
@@ -65,7 +69,7 @@ class Training:
         choice: Which one is the simplest not beaten, with every test.
         predictor: The choice, fitted on all rows.
         p_approve: Forward probability of approval of each review (M,), NaN = none.
-        coverage: Of its forward intervals.
+        coverage: Of its forward intervals; consensus_coverage: of those for the average reviewer.
         ceiling: Of any forecast that does not know the reviewer; residual_ceiling: of one that does.
         refused: Features left out because they repeat the score.
         reason: What was not possible with this little data, or None.
@@ -77,6 +81,7 @@ class Training:
     predictor: QualityPredictor
     p_approve: Floats = field(repr=False)
     coverage: Coverage
+    consensus_coverage: Coverage
     ceiling: Ceiling
     residual_ceiling: Ceiling
     refused: tuple[str, ...]
@@ -91,6 +96,11 @@ class Training:
     def residual(self) -> Floats:
         """Review less forward forecast of the choice (M,), NaN = no forecast."""
         return self.rows.y - self.chosen.prediction
+
+    @property
+    def consensus_residual(self) -> Floats:
+        """Review less forward forecast for the average reviewer (M,), NaN = no forecast."""
+        return self.rows.y - self.chosen.consensus
 
     def losses(self) -> Floats:
         """Squared forward errors (M, candidates)."""
@@ -124,7 +134,7 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
     losses = np.column_stack([(kept.y - candidates[name].prediction) ** 2 for name in running])
     choice = first_champion(running, losses, kept.content)
     chosen = candidates[choice.name]
-    residual = kept.y - chosen.prediction
+    residual, by_anybody = kept.y - chosen.prediction, kept.y - chosen.consensus
     reviewer = _reviewer_codes(kept)
     known_ceiling = noise_ceiling(kept.y, kept.output, reviewer, chosen.prediction)
     approval, p_approve = _approval_route(kept, chosen.prediction, residual, folds)
@@ -134,22 +144,27 @@ def train(rows: QualityRows, bounds: tuple[float, float], seed: int, clock: Cloc
         model=build[choice.name]().fit(kept.X, kept.y, content=kept.content).set_params(threads=1),
         bounds=bounds,
         conformal=Conformal.of(residual, kept.moment),
+        consensus=Conformal.of(by_anybody, kept.moment),
         approval=approval,
         seen=SeenRanges.of(kept.X, kept.features),
     )
-    inside = forward_intervals(residual, kept.moment).inside(residual)
     return Training(
         rows=kept,
         candidates={name: _with_share(one, known_ceiling) for name, one in candidates.items()},
         choice=choice,
         predictor=predictor,
         p_approve=p_approve,
-        coverage=coverage(inside, chosen.prediction),
+        coverage=_coverage(residual, chosen.prediction, kept),
+        consensus_coverage=_coverage(by_anybody, chosen.consensus, kept),
         ceiling=noise_ceiling(kept.y, kept.output, reviewer),
         residual_ceiling=known_ceiling,
         refused=refused,
         reason=_too_little(kept.n_outputs),
     )
+
+
+def _coverage(residual: Floats, prediction: Floats, rows: QualityRows) -> Coverage:
+    return coverage(forward_intervals(residual, rows.moment).inside(residual), prediction)
 
 
 def _too_little(n_outputs: int) -> str | None:
@@ -181,11 +196,12 @@ def _compete(
     clock: Clock,
 ) -> Candidate:
     start = clock()
-    prediction = _but_for_rounding(forward_predictions(build, rows.X, rows.y, rows.content, folds), rows.y)
+    forecasts = forward_forecasts(build, rows.X, rows.y, rows.content, folds)
+    prediction, consensus = (_but_for_rounding(forecast, rows.y) for forecast in forecasts)
     seconds = clock() - start
-    found = metrics(rows.y, prediction, rows.content, baseline, seed)
+    found, of_consensus = (metrics(rows.y, forecast, rows.content, baseline, seed) for forecast in (prediction, consensus))
     by_agent = metrics_by_agent(rows.y, prediction, rows.content, baseline, rows.X["agent_name"], seed)
-    return Candidate(name, prediction, found, by_agent, np.nan, seconds)
+    return Candidate(name, prediction, consensus, found, of_consensus, by_agent, np.nan, seconds)
 
 
 def _but_for_rounding(forecast: Floats, y: Floats) -> Floats:
@@ -205,11 +221,14 @@ def _approval_route(
     How far a score may be off is known from the windows before: the first window has no probability.
     """
     raw, before = np.full(len(rows.y), np.nan), np.full(len(rows.y), np.nan)
+    # As published scores are: by what reviews have lately been above their forecasts, from the reviews before.
+    centre = np.nan_to_num(forward_intervals(residual, rows.moment).centre)
     for earlier, later in folds:
         found, score_sd = _standards(rows, earlier), _spread(before)
         if found is not None and np.isfinite(score_sd):
             model, reviewers = found
-            raw[later] = model.probability(prediction[later], score_sd**2, reviewers.codes(rows.X[REVIEWER].iloc[later]))
+            score = prediction[later] + centre[later]
+            raw[later] = model.probability(score, score_sd**2, reviewers.codes(rows.X[REVIEWER].iloc[later]))
         before[later] = residual[later]
     whole, score_sd = _standards(rows, np.arange(len(rows.y))), _spread(residual)
     if whole is None or not np.isfinite(score_sd):

@@ -95,7 +95,13 @@ class Drift:
     reason: str | None
 
 
-def watch(reference: Reference, residual: Floats, moment: npt.NDArray[np.int64], until: int | None = None) -> Drift:
+def watch(
+    reference: Reference,
+    residual: Floats,
+    moment: npt.NDArray[np.int64],
+    until: int | None = None,
+    since: int | None = None,
+) -> Drift:
     """Follow the residuals since the champion was chosen.
 
     Args:
@@ -103,13 +109,17 @@ def watch(reference: Reference, residual: Floats, moment: npt.NDArray[np.int64],
         residual: Review less forecast of each review since (M,), NaN = none.
         moment: When the review was given (M,), ns since 1970.
         until: Now, ns: a week that is not over by then is not judged yet. None judges all.
+        since: An alarm of a week that was over by then, ns, has been answered; the charts go on from there. None = none was.
     """
     columns = _weekly(residual, moment, until) if reference.reason is None else _weekly(residual[:0], moment[:0], None)
     week, n, mean = columns
     z = _standardised(reference, n, mean)
     weeks = pd.DataFrame({"week": week, "n": n.astype(np.int64), "mean": mean, "z": z}).assign(**_charts(z))
     reason = reference.reason or (None if len(z) else "no week with enough reviews since")
-    return Drift(weeks, _first_alarm(weeks), reason)
+    if since is None:
+        return Drift(weeks, _first_alarm(weeks), reason)
+    unanswered = weeks["week"].astype(object) >= monday(int(week_of(np.array([since], dtype=np.int64))[0]))
+    return Drift(weeks, _first_alarm(weeks[unanswered].reset_index(drop=True)), reason)
 
 
 def week_of(moment: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -81,7 +81,7 @@ class QualityPredictor:
         candidate: Name of the model.
         model: The fitted estimator.
         bounds: Lowest and highest possible score.
-        conformal: Width of the intervals.
+        conformal: Centre and width of the intervals of a review by a reviewer it knows; consensus: by anybody else.
         approval: Route to the probability of approval, None where there are too few decisions.
         seen: Ranges of the numeric features.
     """
@@ -90,6 +90,7 @@ class QualityPredictor:
     model: QualityModel
     bounds: tuple[float, float]
     conformal: Conformal
+    consensus: Conformal
     approval: ApprovalRoute | None
     seen: SeenRanges
 
@@ -101,32 +102,42 @@ class QualityPredictor:
         """Itself: what MLflow calls on the model it loaded."""
         return self
 
-    def forecast(self, X: pd.DataFrame) -> pd.DataFrame:
+    def forecast(self, X: pd.DataFrame, lately: Conformal | None = None) -> pd.DataFrame:
         """Forecast every row.
 
         Args:
             X: The features, agent_name and reviewer_id (None = the average reviewer), columns in any order.
+            lately: Of the scores it has published for the average reviewer, as their reviews have come in: where the intervals of
+                such forecasts lie today. Without enough of them those of the training stay.
 
         Returns:
-            score, low, high (90 % interval of one review, NaN where there is none), p_approve (NaN where unknown), abstain,
-            reason (None where it does not abstain); one row per row of X.
+            score (recentred: what reviews have lately been), low, high (90 % interval of one review, NaN where there is none),
+            p_approve (NaN where unknown), abstain, reason (None where it does not abstain); one row per row of X.
 
         Raises:
             LearningError: a column is missing.
         """
         known = self.model.features.select(X)
-        score = self.model.predict(known)
-        low, high = self.conformal.interval(score, self.bounds)
+        raw = self.model.predict(known)
+        by_name = self.model.reviewers_.codes(known[REVIEWER]) >= 0
+        score, low, high = np.where(by_name, self._expected(raw, self.conformal), self._expected(raw, self.consensus))
+        if lately is not None and lately.reason is None:
+            low, high = np.where(by_name, (low, high), lately.interval(score, self.bounds))
         p = np.full(len(score), np.nan) if self.approval is None else self.approval.probability(score, known[REVIEWER])
         strangers = self.seen.strangers(known)
         outside = np.array([name is not None for name in strangers], dtype=bool)
         reason = np.array(
             [None if name is None else f"{name} lies outside what the model has seen" for name in strangers], dtype=object
         )
-        if self.conformal.reason is not None:
-            reason[~outside] = self.conformal.reason
-        columns = {"score": score, "low": low, "high": high, "p_approve": p}
-        frame = pd.DataFrame(columns)
-        frame["abstain"] = outside | (self.conformal.reason is not None)
+        untold = np.isnan(low)
+        thin = np.array([self.consensus.reason, self.conformal.reason], dtype=object)[by_name.astype(np.intp)]
+        reason[untold & ~outside] = thin[untold & ~outside]
+        frame = pd.DataFrame({"score": score, "low": low, "high": high, "p_approve": p})
+        frame["abstain"] = outside | untold
         frame["reason"] = pd.Series(reason, dtype=object)
         return frame
+
+    def _expected(self, raw: Floats, conformal: Conformal) -> tuple[Floats, Floats, Floats]:
+        """Score, low, high (M,); without an interval the score is what the model says."""
+        score = raw if conformal.reason is not None else conformal.expected(raw, self.bounds)
+        return (score, *conformal.interval(raw, self.bounds))

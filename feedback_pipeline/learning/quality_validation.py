@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from feedback_pipeline.learning.panel import Floats, Ints
+from feedback_pipeline.learning.quality_features import REVIEWER
 from feedback_pipeline.learning.quality_models_base import QualityModel, content_folds
 
 Fold = tuple[Ints, Ints]
@@ -55,7 +56,15 @@ def grouped_folds(content: Ints, n_folds: int, seed: int) -> list[Fold]:
 
 
 def forward_predictions(build: Build, X: pd.DataFrame, y: Floats, content: Ints, folds: list[Fold]) -> Floats:
-    """Prediction of each row by a model fitted on the training rows of its fold (M,), NaN where no fold tests it.
+    """Prediction of each row by a model fitted on the training rows of its fold (M,), NaN where no fold tests it."""
+    return forward_forecasts(build, X, y, content, folds)[0]
+
+
+def forward_forecasts(build: Build, X: pd.DataFrame, y: Floats, content: Ints, folds: list[Fold]) -> tuple[Floats, Floats]:
+    """Forecast each row by a model fitted on the training rows of its fold, knowing the reviewer and not knowing them.
+
+    Returns:
+        For the reviewer, and for the average reviewer, (M,) each; NaN where no fold tests the row.
 
     Args:
         build: Makes an unfitted model.
@@ -64,11 +73,13 @@ def forward_predictions(build: Build, X: pd.DataFrame, y: Floats, content: Ints,
         content: Content of each row (M,).
         folds: From `forward_chain` or `grouped_folds`.
     """
-    prediction = np.full(len(y), np.nan)
+    prediction, consensus = np.full(len(y), np.nan), np.full(len(y), np.nan)
+    nobody = X.assign(**{REVIEWER: pd.Series([None] * len(X), index=X.index, dtype=object)})
     for train, test in folds:
         model = build().fit(X.iloc[train], y[train], content=content[train])
         prediction[test] = model.predict(X.iloc[test])
-    return prediction
+        consensus[test] = model.predict(nobody.iloc[test])
+    return prediction, consensus
 
 
 def forward_baseline(y: Floats, folds: list[Fold]) -> Floats:

@@ -17,7 +17,7 @@ from feedback_pipeline.learning.features import OVERALL
 from feedback_pipeline.learning.pattern_sentences import noun
 from feedback_pipeline.learning.recommendation_effects import APPROVAL, POINTS, SHARE, Effect
 from feedback_pipeline.learning.recommendation_supports import BETTER_HALF
-from feedback_pipeline.learning.sentences import SCOPE_ONE, SCOPE_THESE
+from feedback_pipeline.learning.sentences import taste
 
 Document = dict[str, Any]
 Support = Mapping[Any, Any]
@@ -34,7 +34,6 @@ MORE, LESS, PREFER, AVOID, ASK = "more", "less", "prefer", "avoid", "ask"
 # What an agent does on purpose has an action of its own; anything else is a range to aim for.
 _OWN_ACTION: Final = {"reasoning_length": EXTEND_REASONING, "alternatives_count": CONSIDER_ALTERNATIVES}
 _IN_STEPS: Final = ("decision_count", "heading_count", "link_count", "sentence_count", "word_count")
-_TASTES: Final = {SCOPE_THESE: "; may be the taste of these reviewers", SCOPE_ONE: "; may be this person's taste"}
 _WHERE: Final = {"reasoning_terms": "reasoning", "issue_terms": "issues"}
 
 
@@ -62,33 +61,40 @@ def of_threshold(support: Support, pattern: Support) -> Document:
 def of_correlation(support: Support, finding: Support, spread: Support) -> Document:
     """Aim for the good values of a feature that goes with a score; the effect is that of the better half of the outputs.
 
-    Where the curve has a top the target is the range around it, else the better half itself: the end of a line that only rises
-    is no target.
+    The target is that half; where the curve has a top beyond the median the target ends there, and the effect, which counts
+    what lies beyond too, promises rather too little.
     """
     feature, rising = support["feature"], support["direction"] > 0
     found = json.loads(finding["feature_range"])
+    bounds, interval = _side(feature, float(found["p50"]), rising=rising), [found["p5"], found["p95"]]
     if found["shape"] == INVERTED_U:
-        bounds = (_side(feature, float(found["min"]), rising=True)[0], _whole(feature, float(found["max"])))
+        bounds = _ended(bounds, _side(feature, float(found["min"]), rising=True)[0], _whole(feature, float(found["max"])))
         interval = [found["min"], found["max"]]
-    else:
-        bounds = _side(feature, float(found["p50"]), rising=rising)
-        interval = [found["p5"], found["p95"]]
     scale = BETTER_HALF * float(spread["sd"]) * (1.0 if rising else -1.0)
     # The correlation before shrinkage: an interval around a shrunken one would not cover. What is worth more is decided shrunken.
     value, mean = scale * float(finding["r"]), float(spread["mean"])
     ends = [scale * float(finding[name]) for name in ("ci_low", "ci_high")]
     effect = Effect.between(support["aspect"], POINTS, value, ends, before=mean, after=mean + value)
-    said = f"against the average output, {int(support['n_contents']):,} outputs{_TASTES.get(finding['scope'], '')}"
+    said = f"against the average output, {int(support['n_contents']):,} outputs"
     target = {"min": bounds[0], "max": bounds[1], "best": found["best"]}
     return _numeric(support, target, effect, _range_action(support, *bounds), said, interval)
 
 
+def _ended(half: tuple[float | None, float | None], low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """The better half as far as the good range reaches; the half alone where they do not meet."""
+    ended = (half[0], high) if half[0] is not None else (low, half[1])
+    return ended if None not in ended and float(ended[0] or 0.0) < float(ended[1] or 0.0) else half
+
+
 def of_contrast(support: Support, pattern: Support, lift: Support) -> Document:
-    """Aim for what approved outputs have; the effect is the honest lift of the feature's best cut, wherever that lies."""
+    """Stay on the side of the feature's best cut where approved outputs lie; the effect is the honest lift of that cut.
+
+    The cut itself is not certain enough to be a threshold: how far approved and other outputs lie apart is.
+    """
     feature, rising = support["feature"], support["direction"] > 0
     shown = json.loads(pattern["output_characteristics"])
     means = sorted((shown["mean_approved"], shown["mean_other"]))
-    low, high = _side(feature, sum(means) / 2.0, rising=rising)
+    low, high = _side(feature, float(lift["cut"]), rising=rising)
     effect = Effect(APPROVAL, SHARE, float(lift["effect"]), [float(lift["ci_low"]), float(lift["ci_high"])])
     said = f"on the better side, {int(support['n_contents']):,} outputs"
     target = {"min": low, "max": high, "best": None}
@@ -106,6 +112,7 @@ def of_term(support: Support, pattern: Support) -> Document:
     term, where = support["term"], _WHERE[support["pattern_type"]]
     named = f'"{term}" in the reasoning' if where == "reasoning" else f'what reviewers call "{term}"'
     text = f"avoid {named}{_at(support)}: {effect.words()} without it, {n_with:,} of {n:,} have it"
+    text += taste(int(support["n_reviewers"]))
     action = {"kind": AVOID_TERM, "term": term, "in": where} | {name: support[name] for name in ("aspect", "decision_point")}
     return _document(AVOID, {"term": term, "in": where}, effect, text, action)
 
@@ -121,6 +128,7 @@ def of_category(support: Support, segment: Support, mean: float) -> Document:
     chosen = {"category": support["feature"], "value": support["term"]}
     plain = f"{support['feature'].replace('_', ' ')} {support['term']}"
     text = f"prefer {plain}: {effect.words()} against the agent's mean (shrunken, 90 %), {effect.n_good:,} outputs"
+    text += taste(int(support["n_reviewers"]))
     return _document(PREFER, chosen, effect, text, {"kind": PREFER_CATEGORY} | chosen)
 
 
@@ -148,7 +156,7 @@ def _numeric(
     feature, rising = support["feature"], support["direction"] > 0
     bounds = _bounds(feature, target["min"], target["max"])
     joint = ", " if effect.n_bad is not None else " "
-    text = f"keep {noun(feature)} {bounds}{_at(support)}: {effect.words()}{joint}{said}"
+    text = f"keep {noun(feature)} {bounds}{_at(support)}: {effect.words()}{joint}{said}{taste(int(support['n_reviewers']))}"
     action = action | {"decision_point": support["decision_point"]}
     return _document(MORE if rising else LESS, target, effect, text, action) | {"interval": interval}
 

@@ -6,6 +6,7 @@ what speaks for the same feature is its evidence, what speaks against it is reso
 better than a weak one.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -82,7 +83,7 @@ class _Builder:
         cuts = learned.patterns[
             (learned.patterns["pattern_type"] == QUALITY_THRESHOLD) & (learned.patterns["unit"] == "approval")
         ]
-        lifts = cuts[["agent_name", "feature", "direction", "effect", "ci_low", "ci_high"]].assign(
+        lifts = cuts[["agent_name", "feature", "direction", "effect", "ci_low", "ci_high", "cut"]].assign(
             decision_point=cuts["decision_point"].astype(object).where(cuts["decision_point"].notna(), None)
         )
         single = learned.segments[learned.segments["family"].isin(FAMILIES)]
@@ -131,7 +132,7 @@ class _Builder:
         # A cut the other way round: the feature rises and falls, and there is no side to advise.
         return (
             None
-            if lift is None or lift["direction"] != lead["direction"]
+            if lift is None or lift["direction"] != lead["direction"] or math.isnan(lift["cut"])
             else documents.of_contrast(lead, self._patterns[lead["row"]], lift)
         )
 

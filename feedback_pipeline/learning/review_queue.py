@@ -15,7 +15,9 @@ entry b, and before slot s A(s) entries of the rule and B(s) random ones:
 since before an output that first comes up in slot s there stand A(s) + H others.
 """
 
+import hashlib
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +62,15 @@ def most_to_learn(variance: Floats, reviews_of_reviewer: Ints) -> Floats:
         reviews_of_reviewer: Reviews the model knows of the reviewer who would read it (N,).
     """
     return np.asarray(variance * (1.0 + 1.0 / (1.0 + reviews_of_reviewer)), dtype=np.float64)
+
+
+def daily_seed(seed: int, day: date) -> int:
+    """Seed of the random list of one day: whoever asks again that day sees the same queue.
+
+    With one seed for ever, outputs that chance passed over once would stand behind all that come later, and their
+    propensities would be too high.
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{day.isoformat()}".encode(), digest_size=6).digest())
 
 
 def review_queue(

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from feedback_pipeline.learning import features as registry
+from feedback_pipeline.learning.correlations import MIN_REVIEWERS
 
 SCOPE_GENERAL, SCOPE_THESE, SCOPE_ONE, SCOPE_UNKNOWN = (
     "reviewers in general",
@@ -27,8 +28,7 @@ def sentence(finding: dict[Hashable, Any]) -> str:
         f"{subject} {goes} with {direction} {aspect}: {finding['r']:+.2f} [{finding['ci_low']:.2f}, {finding['ci_high']:.2f}], "
         f"{finding['n_contents']:,} outputs, {people}"
     )
-    if finding["scope"] in (SCOPE_THESE, SCOPE_ONE):
-        text += "; may be their taste" if finding["scope"] == SCOPE_THESE else "; may be this person's taste"
+    text += taste(n_reviewers)
     if finding["confounded_with_agent"]:
         text += f"; confounded with the agent: {finding['r_within']:+.2f} within agents"
     return text
@@ -36,3 +36,10 @@ def sentence(finding: dict[Hashable, Any]) -> str:
 
 def _is_singular(label: str) -> bool:
     return not label.split(" (")[0].split(" of ")[0].endswith("s")
+
+
+def taste(n_reviewers: int) -> str:
+    """What is added to a sentence where too few reviewers stand behind it to tell quality from their taste; 0 = unknown."""
+    if n_reviewers >= MIN_REVIEWERS or n_reviewers < 1:
+        return ""
+    return "; may be this person's taste" if n_reviewers == 1 else "; may be the taste of these reviewers"

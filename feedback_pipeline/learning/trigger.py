@@ -16,8 +16,9 @@ _LEAST_BACKLOG: Final = 300
 _BACKLOG_THRESHOLDS: Final = 60
 
 MAX_RETRIES: Final = 3
-PAUSES: Final = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
-"""Before the first, second and every later run after failures that nothing was published in between."""
+FIRST_PAUSE: Final = timedelta(minutes=1)
+PAUSES: Final = (1, 5, 25)
+"""First pauses to wait before the first, second and every later run after failures that nothing was published in between."""
 
 _NAMED: Final = 3
 
@@ -32,6 +33,7 @@ class Policy:
         age_limit: A change that has waited for so long starts a pass whatever the counts.
         quiet: No change for so long before a pass starts: a burst of reviews makes one pass.
         longest_wait: So long after the threshold was crossed a pass starts although changes still come.
+        first_pause: What to wait before the run after one that failed; it grows from run to run.
     """
 
     threshold: int = 5
@@ -39,6 +41,7 @@ class Policy:
     age_limit: timedelta = timedelta(days=7)
     quiet: timedelta = timedelta(seconds=10)
     longest_wait: timedelta = timedelta(seconds=60)
+    first_pause: timedelta = FIRST_PAUSE
 
     @property
     def backlog(self) -> int:
@@ -139,7 +142,7 @@ def decide(pending: Pending, runs: Runs, policy: Policy, now: datetime) -> Run |
     due = _due(pending, policy, now)
     if due is None:
         return Wait("waiting", _below(pending, policy, now))
-    held = _held_by_failures(runs, now) or _unsettled(pending, policy, now)
+    held = _held_by_failures(runs, policy, now) or _unsettled(pending, policy, now)
     if held is not None:
         return Wait(held.kind, f"{due}; {held.reason}")
     kind = "retry" if runs.failed_of_batch else "fired"
@@ -170,7 +173,7 @@ def _below(pending: Pending, policy: Policy, now: datetime) -> str:
     return f"changes that are no new reviews of the window{_oldest(pending, now)}; learned after {in_words(policy.age_limit)}"
 
 
-def _held_by_failures(runs: Runs, now: datetime) -> Wait | None:
+def _held_by_failures(runs: Runs, policy: Policy, now: datetime) -> Wait | None:
     """Why failures of before keep a pass that is due from starting."""
     if not runs.failed:
         return None
@@ -181,7 +184,7 @@ def _held_by_failures(runs: Runs, now: datetime) -> Wait | None:
             f"gave up after {runs.failed_of_batch} failed runs, the last {in_words(since)} ago; waits for new reviews or for "
             "somebody: the log of the run says what to correct, then `feedback-pipeline learn`",
         )
-    pause = PAUSES[min(len(runs.failed), len(PAUSES)) - 1]
+    pause = policy.first_pause * PAUSES[min(len(runs.failed), len(PAUSES)) - 1]
     if timedelta(0) <= since < pause:
         runs_failed = "1 run" if len(runs.failed) == 1 else f"{len(runs.failed)} runs in a row"
         return Wait("pausing", f"{runs_failed} failed, the next starts in {in_words(pause - since)}")

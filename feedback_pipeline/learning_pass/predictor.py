@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from feedback_pipeline.errors import StoreError, StoreUnavailable
+from feedback_pipeline.errors import StoreError, StoreUnavailable, UserError
+from feedback_pipeline.learning.calibration import ece
 from feedback_pipeline.learning.permutation_importance import forward_importance
 from feedback_pipeline.learning.population_stability import stability
 from feedback_pipeline.learning.preferences import overall_bounds
@@ -44,7 +45,6 @@ from feedback_pipeline.storage.tracking_registry import CHALLENGER, CHAMPION
 NEW_SHARE: Final = 0.1
 OLDEST: Final = timedelta(days=7)
 _EXAMPLES: Final = 5
-_WEEK: Final = timedelta(days=7)
 _WORTH_MEASURING: Final = 20_000
 
 Draw = Callable[[Training, pd.DataFrame], Mapping[str, bytes]]
@@ -87,6 +87,8 @@ def train_if_due(
         champion, newest = read_champion(connection), read_newest(connection)
         due = reason_to_train(rows, newest, champion, drift_of(connection, settings, champion, now), now)
     shifted = shifts(rows, int(newest.metrics["last_review_ns"]) if newest and newest.metrics.get("last_review_ns") else None)
+    if due is None and champion is not None and champion.model_version not in _kept_versions(tracking):
+        due = f"MLflow has no model of version {champion.model_version} any more"
     counts = {"n_reviews": len(rows.y), "n_outputs": rows.n_outputs, "window_first": facts["window_first"]}
     counts |= {"window_last": facts["window_last"], "trained": due or "no", "reason": None}
     if rows.n_outputs < MIN_OUTPUTS:
@@ -100,6 +102,10 @@ def train_if_due(
     training = train(rows, overall_bounds(panel.aspects, settings.score_bounds), settings.seed, time.perf_counter, threads)
     outcome = _record(database, tracking, training, champion, draw, learning_run_id, counts, due, settings, now, shifted)
     return replace(outcome, stability=shifted)
+
+
+def _kept_versions(tracking: Tracking) -> set[int]:
+    return {version.number for version in tracking.models.versions() if version.has_files}
 
 
 def _threads(n_reviews: int) -> int:
@@ -153,12 +159,10 @@ def drift_of(connection: Connection, settings: Settings, champion: KnownModel | 
     past = past_forecasts(connection, settings.score_bounds, champion.champion_since.astimezone(UTC).date())
     own = past.model_version == champion.model_version
     residual = past.review_score - past.score
-    found = watch(_reference(champion), residual[own], past.reviewed_at[own], int(now.timestamp() * 1e9))
     newest = read_newest(connection)
-    if found.alarm is None or newest is None:
-        return None
-    over = datetime.fromisoformat(found.alarm.week).replace(tzinfo=UTC) + _WEEK
-    if over <= newest.trained_at:
+    since = None if newest is None else int(newest.trained_at.timestamp() * 1e9)
+    found = watch(_reference(champion), residual[own], past.reviewed_at[own], int(now.timestamp() * 1e9), since)
+    if found.alarm is None:
         return None
     return (
         f"since the week of {found.alarm.week} reviews come out {found.alarm.direction} than forecast ({found.alarm.statistic})"
@@ -231,6 +235,10 @@ def _record(
     tracking.finish(parent)
     tracking.models.set_alias(CHALLENGER, None if promoted else version)
     counts = counts | {"trained": due, "chosen": chosen, "promoted": promoted, "reason": reason}
+    if training.refused:
+        counts |= {
+            "refused_features": f"{', '.join(training.refused)}: they repeat the score, so they are known only after the review"
+        }
     outcome = _outcome(database, tracking, learning_run_id, counts, comparison(training), (parent, *runs.values()))
     tracking.models.remove_old_files()
     return outcome
@@ -258,6 +266,8 @@ def _outcome(
 def _against_champion(tracking: Tracking, training: Training, champion: KnownModel | None) -> tuple[Promotion | None, str]:
     """The test against the champion on reviews that neither was fitted on, None without a champion, and what came of it."""
     little = "; there is little to predict" if training.choice.little_to_predict else ""
+    if training.choice.too_few_to_tell:
+        little = "; too few contents to tell the candidates apart"
     if champion is None:
         return None, f"the first champion is the simplest candidate that none beats: {training.choice.name}{little}"
     rows = training.rows
@@ -267,7 +277,7 @@ def _against_champion(tracking: Tracking, training: Training, champion: KnownMod
         forecast = known.predict(with_columns(rows.X, features))["score"].to_numpy(dtype=np.float64)
     except StoreUnavailable:
         raise
-    except StoreError as error:
+    except (StoreError, UserError) as error:
         return (
             None,
             f"the champion {champion.model_version} cannot be used any more ({error}); {training.choice.name} takes its place",
@@ -317,7 +327,11 @@ def _publish(
             "share_of_ceiling": training.chosen.share_of_ceiling,
             "coverage": training.coverage.overall,
             "coverage_by_quartile": training.coverage.quartiles,
-            "reference": vars(Reference.of(training.residual, rows.content)),
+            "coverage_by_quartile_n": training.coverage.n_quartiles,
+            "reference": vars(Reference.of(training.consensus_residual, rows.content)),
+            "consensus": training.chosen.consensus_metrics.document(),
+            "consensus_coverage": training.consensus_coverage.overall,
+            "ece": ece(training.p_approve, rows.approved),
             "candidates": {name: one.metrics.document() for name, one in training.candidates.items()},
         },
         tags={name: str(value) for name, value in tags.items()},

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from feedback_pipeline.learning.calibration import ece
 from feedback_pipeline.learning.promotion import Promotion
 from feedback_pipeline.learning.quality import Candidate, Training
 from feedback_pipeline.learning.quality_features import REVIEWER
+from feedback_pipeline.learning.quality_models import COMPARISON
+from feedback_pipeline.learning.quality_models_forest import MOST_ROWS
 from feedback_pipeline.storage import tracking_models as logged
 
 Shared = Mapping[str, object]
@@ -47,6 +50,8 @@ def parent_record(
         metrics={
             "noise_ceiling": np.nan if ceiling.share is None else ceiling.share,
             "coverage": training.coverage.overall,
+            "consensus_coverage": training.consensus_coverage.overall,
+            "ece": ece(training.p_approve, training.rows.approved),
             **{f"coverage_quartile_{place}": value for place, value in enumerate(training.coverage.quartiles.tolist(), 1)},
             **{f"coverage_quartile_{place}_n": n for place, n in enumerate(training.coverage.n_quartiles.tolist(), 1)},
         },
@@ -67,11 +72,18 @@ def parent_record(
 
 def candidate_record(one: Candidate, training: Training, shared: Shared) -> logged.Record:
     """Of the run of one candidate."""
+    fitted_on = {"fitted_on_at_most": MOST_ROWS} if one.name == COMPARISON else {}
     numbers = {name: value for name, value in one.metrics.document().items() if isinstance(value, int | float)}
     return logged.Record(
         params={**shared, **_shape(training), "candidate": one.name},
-        metrics={**numbers, "share_of_ceiling": one.share_of_ceiling, "baseline_r2": 0.0},
-        tags={"chosen": one.name == training.choice.name, "reason": one.metrics.reason or ""},
+        metrics={
+            **numbers,
+            "share_of_ceiling": one.share_of_ceiling,
+            "baseline_r2": 0.0,
+            "consensus_r2": one.consensus_metrics.r2.value,
+            "consensus_rmse": one.consensus_metrics.rmse.value,
+        },
+        tags={"chosen": one.name == training.choice.name, "reason": one.metrics.reason or ""} | fitted_on,
         tables={"by_agent": one.by_agent},
         data=_data(training, shared),
     )

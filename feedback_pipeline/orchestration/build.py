@@ -9,6 +9,7 @@ from feedback_pipeline.orchestration.assets import GROUPS
 from feedback_pipeline.orchestration.checks import checks
 from feedback_pipeline.orchestration.daily_check import daily_check, schedules
 from feedback_pipeline.orchestration.jobs import jobs
+from feedback_pipeline.orchestration.late_pictures import LatePictures
 from feedback_pipeline.orchestration.pattern_checks import checks as pattern_checks
 from feedback_pipeline.orchestration.quality_checks import checks as quality_checks
 from feedback_pipeline.orchestration.resources import (
@@ -34,6 +35,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     resources = {
         "database": database,
         "feature_store": FeatureStoreResource(),
+        "late_pictures": LatePictures(),
         "learning_lock": LearningLock(database=database),
         "run_sign": RunSign(database=database),
         "tracking": TrackingResource(),

@@ -92,6 +92,8 @@ def _title(training: "Training") -> str:
     lines = [f"Candidates for forecasting {chosen.n:,} later reviews of {chosen.n_contents:,} contents; dark: chosen"]
     if training.choice.little_to_predict:
         lines.append("nothing was shown to forecast better than the mean")
+    elif training.choice.too_few_to_tell:
+        lines.append("too few contents to tell the candidates apart")
     if training.reason is not None:
         lines.append(label(training.reason, 110))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Metadata of the extracted days: rows by day, the columns they come from, a picture of the features."""
+"""What is shown of the extracted days: rows by day, the columns they come from, a picture of the features."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -39,7 +39,6 @@ def describe_days(
             context.add_asset_metadata(
                 {"dagster/partition_row_count": rows, "this day": state}, asset_key=asset, partition_key=key
             )
-    _add_picture(context, store, [day for day in days if day in manifests], max(days))
     context.log.info("Read %s of %s days; the others are unchanged or without reviews", len(read), len(days))
     return {
         "days in this run": len(days),
@@ -48,10 +47,12 @@ def describe_days(
     }
 
 
-def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days: Sequence[date], shown_on: date) -> None:
-    """The distribution of the features over the days of the run, one picture for a whole range, on its last day."""
+def picture_days(store: "FeatureStore", days: Sequence[date]) -> dict[str, Any]:
+    """The distribution of the features over the days of the run, one picture for a whole range; none where no day has reviews."""
+    stored = store.days()
+    days = [day for day in days if day in stored]
     if not days:
-        return
+        return {}
     from feedback_pipeline.orchestration.drawing import markdown
     from feedback_pipeline.orchestration.pictures import feature_distributions
 
@@ -64,6 +65,4 @@ def _add_picture(context: dg.AssetExecutionContext, store: "FeatureStore", days:
         else f"{features.num_rows:,} reviewed outputs, {last}"
     )
     picture = markdown(feature_distributions(features, title), "Distribution of the features")
-    context.add_asset_metadata(
-        {"distribution": dg.MetadataValue.md(picture)}, asset_key=FEATURE_TABLE, partition_key=shown_on.isoformat()
-    )
+    return {"distribution": dg.MetadataValue.md(picture)}

@@ -9,6 +9,8 @@ from feedback_pipeline.orchestration.learned_columns import AGREEMENT, COMPONENT
 from feedback_pipeline.orchestration.metadata import plain_facts, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from feedback_pipeline.learning_pass.correlations import CorrelationOutcome
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def describe_preferences(outcome: "PreferenceOutcome") -> dict[str, Any]:
-    """Counts of the window, how well decisions are foreseen, severities, agreement and who can be compared."""
+    """Counts of the window, how well decisions are foreseen, severities, agreement and who can be compared; no picture."""
     from feedback_pipeline.orchestration.reviewer_frames import numbered
 
     shown = numbered(outcome.frames)
@@ -33,7 +35,6 @@ def describe_preferences(outcome: "PreferenceOutcome") -> dict[str, Any]:
         "components": len(components),
         "second reviews that would connect them": len(shown["bridges"]),
         **{name: table(frame, schema) for name, (frame, schema) in tables.items()},
-        **{name: dg.MetadataValue.md(picture) for name, picture in _reviewer_pictures(shown).items()},
     }
 
 
@@ -44,12 +45,14 @@ def _severities(severities: "pd.DataFrame") -> "pd.DataFrame":
     return ordered.assign(reviewer="R" + ordered["reviewer"].astype(str))
 
 
-def _reviewer_pictures(shown: "dict[str, pd.DataFrame]") -> dict[str, str]:
+def picture_preferences(frames: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
+    """Severities, standards, agreement, and the months of those whose severity changes."""
     from feedback_pipeline.orchestration import reviewer_pictures as pictures
     from feedback_pipeline.orchestration.agreement_picture import agreement_before_and_after
     from feedback_pipeline.orchestration.drawing import markdown
-    from feedback_pipeline.orchestration.reviewer_frames import drifters, standards
+    from feedback_pipeline.orchestration.reviewer_frames import drifters, numbered, standards
 
+    shown = numbered(frames)
     drawn = {
         "severity by reviewer": pictures.severity_caterpillar(shown["severities"]),
         "quality standards": pictures.quality_standards(standards(shown["models"])),
@@ -58,21 +61,25 @@ def _reviewer_pictures(shown: "dict[str, pd.DataFrame]") -> dict[str, str]:
     changing = drifters(shown["models"])
     if changing:
         drawn["severity by month"] = pictures.severity_by_month(shown["months"], changing)
-    return {name: markdown(png, name) for name, png in drawn.items()}
+    return {name: dg.MetadataValue.md(markdown(png, name)) for name, png in drawn.items()}
 
 
-def describe_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
-    """Counts, the heat map, and the published findings with the strongest first."""
+def picture_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
+    """The heat map."""
     from feedback_pipeline.orchestration.drawing import markdown
     from feedback_pipeline.orchestration.pictures import correlation_heat_map
 
+    picture = markdown(correlation_heat_map(outcome.findings), "Agents by features, a panel for each aspect")
+    return {"heat map": dg.MetadataValue.md(picture)}
+
+
+def describe_correlations(outcome: "CorrelationOutcome") -> dict[str, Any]:
+    """Counts, and the published findings with the strongest first."""
     findings = outcome.findings
     published = findings[findings["published"]]
     strongest = published.loc[published["r_shrunk"].abs().sort_values(ascending=False, kind="stable").index]
-    picture = markdown(correlation_heat_map(findings), "Agents by features, a panel for each aspect")
     return {
         **plain_facts(outcome.learning_run_id, outcome.facts),
         "dagster/row_count": len(findings),
-        "heat map": dg.MetadataValue.md(picture),
         "findings": table(strongest, CORRELATIONS),
     }

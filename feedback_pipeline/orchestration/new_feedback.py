@@ -116,6 +116,7 @@ def _policy(settings: Settings) -> Policy:
         age_limit=timedelta(days=settings.learn_age_days),
         quiet=timedelta(seconds=settings.quiet_seconds),
         longest_wait=timedelta(seconds=settings.longest_wait_seconds),
+        first_pause=timedelta(seconds=settings.retry_pause_seconds),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
 
@@ -59,9 +60,24 @@ class OrphanWatch:
 
 @contextmanager
 def watch_for_orphans(database: "Database") -> Iterator[Callable[[], list[str]]]:
-    """Yields the look of an `OrphanWatch` over the persistent instance that DAGSTER_HOME names."""
+    """Yields the look of an `OrphanWatch` over the persistent instance that DAGSTER_HOME names.
+
+    The look raises StoreUnavailable, whichever of the two databases is away and whatever breaks the connection.
+    """
+    import psycopg
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import DBAPIError
+
     with dg.DagsterInstance.get() as instance:
-        yield OrphanWatch(instance, database).look
+        watch = OrphanWatch(instance, database)
+
+        def look() -> list[str]:
+            try:
+                return watch.look()
+            except (psycopg.OperationalError, DBAPIError, DagsterPostgresException) as error:
+                raise StoreUnavailable("cannot look for runs that lost their process: the connection was lost") from error
+
+        yield look
 
 
 @dg.sensor(

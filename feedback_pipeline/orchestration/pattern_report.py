@@ -29,12 +29,11 @@ _FINDINGS: Final = {"n_published": "correlations published"}
 
 
 def describe_patterns(outcome: "PatternOutcome") -> dict[str, Any]:
-    """Counts by type, the most certain of the published patterns, what came of each part, and three pictures."""
+    """Counts by type, the most certain of the published patterns, and what came of each part; no picture."""
     patterns = outcome.patterns
     return {
         **plain_facts(outcome.learning_run_id, outcome.facts),
         "dagster/row_count": len(patterns),
-        **{name: dg.MetadataValue.md(picture) for name, picture in _pattern_pictures(patterns).items()},
         "patterns by type": table(_counts(patterns), PATTERN_COUNTS),
         "parts": table(_parts(outcome.parts), PARTS),
         "patterns": table(_most_certain(patterns[patterns["published"]]), PATTERNS),
@@ -84,13 +83,15 @@ def _counted(states: "pd.DataFrame") -> "pd.DataFrame":
     return by_status.sort_values(["part", "agents", "status"], ascending=[True, False, True])
 
 
-def _pattern_pictures(patterns: "pd.DataFrame") -> dict[str, str]:
+def picture_patterns(outcome: "PatternOutcome") -> dict[str, Any]:
+    """Curves of the thresholds, sizes of the effects, words."""
     from feedback_pipeline.orchestration import pattern_frames as frames
     from feedback_pipeline.orchestration.drawing import markdown
     from feedback_pipeline.orchestration.effect_pictures import effect_sizes
     from feedback_pipeline.orchestration.term_pictures import term_effects
     from feedback_pipeline.orchestration.threshold_pictures import threshold_curves
 
+    patterns = outcome.patterns
     words = frames.terms(patterns)
     pooled = words[words["agent_name"] == FLEET]
     drawn = {
@@ -100,26 +101,30 @@ def _pattern_pictures(patterns: "pd.DataFrame") -> dict[str, str]:
         ),
         "terms": term_effects(pooled if len(pooled) else words, _ALL_AGENTS, "no word was published"),
     }
-    return {name: markdown(png, name) for name, png in drawn.items()}
+    return {name: dg.MetadataValue.md(markdown(png, name)) for name, png in drawn.items()}
 
 
-def describe_strategy(outcome: "StrategyOutcome") -> dict[str, Any]:
-    """Counts, segments and next allocation of the agents whose segments differ most, and a picture of each of them."""
+def picture_strategy(outcome: "StrategyOutcome") -> dict[str, Any]:
+    """A picture of each of the agents whose segments differ most."""
     from feedback_pipeline.orchestration.drawing import markdown
     from feedback_pipeline.orchestration.segment_pictures import segment_intervals
 
+    segments, nothing = outcome.segments, "no agent has segments to compare"
+    shown = most_different_agents(segments)
+    pictures = [segment_intervals(segments[segments["agent_name"] == name], name, nothing) for name in shown]
+    pictures = pictures or [segment_intervals(segments[:0], _ALL_AGENTS, nothing)]
+    text = "\n\n".join(markdown(png, "segments of an agent") for png in pictures)
+    return {"segments of the agents that differ most": dg.MetadataValue.md(text)}
+
+
+def describe_strategy(outcome: "StrategyOutcome") -> dict[str, Any]:
+    """Counts, segments and next allocation of the agents whose segments differ most; no picture."""
     segments, states = outcome.segments, outcome.states.assign(part="strategy", reason=outcome.states["reason"].fillna(""))
     shown = most_different_agents(segments)
     own = segments[segments["agent_name"].isin(shown)]
-    nothing = "no agent has segments to compare"
-    pictures = [segment_intervals(own[own["agent_name"] == name], name, nothing) for name in shown]
-    pictures = pictures or [segment_intervals(own, _ALL_AGENTS, nothing)]
     return {
         **plain_facts(outcome.learning_run_id, outcome.facts),
         "dagster/row_count": len(segments),
-        "segments of the agents that differ most": dg.MetadataValue.md(
-            "\n\n".join(markdown(png, "segments of an agent") for png in pictures)
-        ),
         "parts": table(_counted(states), PARTS),
         "next allocation": table(_of(outcome.allocation, shown), ALLOCATION),
         "segments": table(_singles_first(own, shown), SEGMENTS),

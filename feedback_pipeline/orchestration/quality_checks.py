@@ -16,7 +16,8 @@ from feedback_pipeline.settings import Settings
 
 _PREDICTOR = {
     "champion_beats_baselines": "The champion forecasts later reviews better than the mean and than ridge regression.",
-    "no_drift": "The champion's errors are what they were when it was chosen: neither EWMA nor CUSUM gives an alarm.",
+    "no_drift": "The champion's errors are what they were when it was chosen: neither EWMA nor CUSUM gives an alarm. "
+    "Features that have shifted since (population stability index above .2) are named; they alone are no alarm.",
     "agents_have_reviews": "Every agent has enough reviewed outputs for a forecast to know it; others get that of the fleet.",
 }
 _COVERAGE = "forecasts_cover_reviews"
@@ -26,10 +27,11 @@ _COVERAGE = "forecasts_cover_reviews"
     name="predictor_checks",
     specs=[dg.AssetCheckSpec(name, asset=QUALITY_PREDICTOR, description=text) for name, text in _PREDICTOR.items()],
 )
-def predictor_checks(database: DatabaseResource) -> Iterator[dg.AssetCheckResult]:
+def predictor_checks(context: dg.AssetCheckExecutionContext, database: DatabaseResource) -> Iterator[dg.AssetCheckResult]:
     """Looks at the champion and at what became of its forecasts."""
     from feedback_pipeline.learning_pass.predictor import drift_of
     from feedback_pipeline.orchestration.quality_evidence import beaten_by_baseline, drifted, thin_agents
+    from feedback_pipeline.orchestration.quality_report import shifted_features
     from feedback_pipeline.storage.reading import read_status
     from feedback_pipeline.storage.reading_models import read_champion
 
@@ -41,7 +43,9 @@ def predictor_checks(database: DatabaseResource) -> Iterator[dg.AssetCheckResult
         agents = read_status(plain)["agents"]
     found = {
         "champion_beats_baselines": beaten_by_baseline(champion),
-        "no_drift": drifted(alarm, champion),
+        "no_drift": drifted(
+            alarm, champion, shifted_features(context.instance.get_latest_materialization_event(QUALITY_PREDICTOR))
+        ),
         "agents_have_reviews": thin_agents({agent["agent_name"]: agent["n_contents"] or 0 for agent in agents}),
     }
     yield from (check_result(QUALITY_PREDICTOR, name, evidence, warning=True) for name, evidence in found.items())
@@ -57,9 +61,13 @@ def forecasts_cover_reviews(database: DatabaseResource) -> dg.AssetCheckResult:
     from feedback_pipeline.learning_pass.predictor import champion_coverage
     from feedback_pipeline.orchestration.quality_evidence import coverage_off
     from feedback_pipeline.storage.past_forecasts import past_forecasts
+    from feedback_pipeline.storage.reading_models import read_champion
 
     with in_own_words(), database.open().snapshot() as connection:
-        evidence = coverage_off(*champion_coverage(past_forecasts(connection, Settings().score_bounds)))
+        champion = read_champion(connection)
+        # Of the champion's own time: a good past would hide a bad present.
+        first = None if champion is None or champion.champion_since is None else champion.champion_since.astimezone(UTC).date()
+        evidence = coverage_off(*champion_coverage(past_forecasts(connection, Settings().score_bounds, first)))
     return check_result(QUALITY_FORECASTS, _COVERAGE, evidence, warning=True)
 
 

@@ -15,6 +15,7 @@ COVERAGE: Final = 0.9
 _REACH: Final = 0.05
 LEAST_COVERED: Final = 50
 FEW_OUTPUTS: Final = 10
+MOST_NAMED: Final = 10
 _BASELINES: Final = ("mean", "ridge")
 _NO_CHAMPION: Final = {"reason": "there is no champion yet"}
 
@@ -29,7 +30,7 @@ def beaten_by_baseline(champion: "KnownModel | None") -> Evidence:
     details: dict[str, int | float | str] = {"champion": champion.candidate}
     details |= {f"r2 of {name}": value for name, value in (*ahead.items(), (champion.candidate, own)) if value is not None}
     if champion.candidate in _BASELINES:
-        return Evidence(1.0, 0.0, details | {"reason": "nothing was shown to forecast better; there is little to predict"})
+        return Evidence(1.0, 0.0, details | {"reason": f"nothing was shown to forecast better than {champion.candidate}"})
     if own is None or not ahead:
         return Evidence(0.0, 0.0, details | {"reason": "no forecast has met its review yet"})
     best = max(value for value in ahead.values() if value is not None)
@@ -43,18 +44,25 @@ def coverage_off(share: float | None, n: int) -> Evidence:
     return Evidence(round(abs(share - COVERAGE), 6), _REACH, {"coverage": share, "forecasts with a review": n})
 
 
-def drifted(alarm: str | None, champion: "KnownModel | None") -> Evidence:
-    """1 where the charts of the champion's errors give an alarm."""
+def drifted(alarm: str | None, champion: "KnownModel | None", shifted: Mapping[str, float]) -> Evidence:
+    """1 where the charts of the champion's errors give an alarm; features that have shifted, by their index, are named."""
     if champion is None:
         return Evidence(0.0, 0.0, dict(_NO_CHAMPION))
-    return Evidence(0.0, 0.0) if alarm is None else Evidence(1.0, 0.0, {"alarm": alarm})
+    details: dict[str, int | float | str] = {} if alarm is None else {"alarm": alarm}
+    if shifted:
+        most = sorted(shifted, key=lambda name: (-shifted[name], name))[:MOST_NAMED]
+        details |= {
+            "features that shifted": len(shifted),
+            "most of all": ", ".join(f"{name} ({shifted[name]:.2f})" for name in most),
+        }
+    return Evidence(0.0 if alarm is None else 1.0, 0.0, details)
 
 
 def thin_agents(n_contents: Mapping[str, int]) -> Evidence:
     """Agents with too few reviewed outputs for a forecast to know them."""
     few = sorted(name for name, n in n_contents.items() if n < FEW_OUTPUTS)
     details: dict[str, int | float | str] = {"agents": len(n_contents), "needed": FEW_OUTPUTS}
-    return Evidence(len(few), 0.0, details | ({"agents with too few": ", ".join(few[:FEW_OUTPUTS])} if few else {}))
+    return Evidence(len(few), 0.0, details | ({"agents with too few": ", ".join(few[:MOST_NAMED])} if few else {}))
 
 
 def _candidates(champion: "KnownModel") -> dict[str, dict[str, Any]]:

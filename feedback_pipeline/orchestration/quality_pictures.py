@@ -188,7 +188,8 @@ def _coverage_by_quartile(coverage: "Coverage", target: float) -> bytes:
         axes.annotate(
             _share(share), (place, share), xytext=(0, 7), textcoords="offset points", fontsize=8, ha="center", color=INK
         )
-    axes.set_xticks(range(len(_QUARTILES)), _QUARTILES)
+    named = [f"{name}\n{_counted(n, 'review')}" for name, n in zip(_QUARTILES, coverage.n_quartiles.tolist(), strict=True)]
+    axes.set_xticks(range(len(_QUARTILES)), named)
     axes.set_xlim(-0.5, 3.5)
     axes.set_ylim(max(min(0.78, shares.min() - 0.04, promised - chance - 0.02), -0.02), 1.03)
     _percent(axes)

@@ -1,6 +1,6 @@
 """Metadata of the quality predictor: the comparison, the history of champions, links to MLflow, and what is forecast."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from feedback_pipeline.learning_pass.forecasts import ForecastOutcome
     from feedback_pipeline.learning_pass.predictor import PredictorOutcome
     from feedback_pipeline.storage.tracking import Tracking
+
+
+_STABILITY_TABLE: Final = "population stability"
 
 
 def describe_predictor(outcome: "PredictorOutcome", tracking: "Tracking", address: str) -> dict[str, Any]:
@@ -27,10 +30,17 @@ def describe_predictor(outcome: "PredictorOutcome", tracking: "Tracking", addres
         "versions": table(outcome.history.astype({"trained_at": str, "champion_since": str, "champion_until": str}), MODELS),
     }
     if len(outcome.stability):
-        told["population stability"] = table(outcome.stability, STABILITY)
+        told[_STABILITY_TABLE] = table(outcome.stability.sort_values("psi", ascending=False, kind="stable"), STABILITY)
     if len(outcome.candidates):
         told["candidates"] = table(outcome.candidates, CANDIDATES)
     return told | _links(outcome, tracking, address)
+
+
+def shifted_features(event: dg.EventLogEntry | None) -> dict[str, float]:
+    """Features of which new outputs differ from those before, with their index: what a materialization of the predictor says."""
+    told = event.asset_materialization.metadata.get(_STABILITY_TABLE) if event and event.asset_materialization else None
+    rows = [row.data for row in told.records] if isinstance(told, dg.TableMetadataValue) else []
+    return {str(row["feature"]): float(row["psi"] or 0.0) for row in rows if row["warning"]}
 
 
 def _links(outcome: "PredictorOutcome", tracking: "Tracking", address: str) -> dict[str, dg.UrlMetadataValue]:

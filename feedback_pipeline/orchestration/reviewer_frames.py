@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BY_REVIEWER: Final = ("models", "severities", "components", "months")
+SHOWN: Final = (*_BY_REVIEWER, "agreement", "bridges")
 _STANDARD: Final = ("s50", "s80", "se")
 
 
@@ -20,7 +21,7 @@ def numbered(frames: "Mapping[str, pd.DataFrame]") -> "dict[str, pd.DataFrame]":
     """The frames about reviewers with a number (1..R) in column `reviewer` instead of the id.
 
     Args:
-        frames: models, severities, agreement, components, bridges and months of the artifact; others are left out.
+        frames: those in SHOWN, of the artifact; others are left out.
     """
     import pandas as pd
 

@@ -89,17 +89,24 @@ class Database:
         where = f"host '{host}'" if host else "the local socket"
         return f"database '{self.name}' on {where}" + (f" port {port}" if port else "")
 
+    def session(self, options: str = "") -> dict[str, str]:
+        """What libpq opens a session with, for pools too; holds the password.
+
+        Args:
+            options: More options of the session, such as `-c statement_timeout=1000`.
+        """
+        parameters = {"connect_timeout": "10", "application_name": "feedback_pipeline"} | self._parameters
+        parameters["options"] = f"{parameters.get('options', '')} {options} -c TimeZone=UTC".strip()
+        return parameters | {"client_encoding": "UTF8"}
+
     def connect(self, *, autocommit: bool = False) -> Connection:
         """Open a connection whose session TimeZone is UTC; as a context manager it commits and closes.
 
         Raises:
             StoreUnavailable: The server or the database cannot be reached; one line, without the password.
         """
-        parameters = {"connect_timeout": "10", "application_name": "feedback_pipeline"} | self._parameters
-        parameters["options"] = f"{parameters.get('options', '')} -c TimeZone=UTC".strip()
-        parameters["client_encoding"] = "UTF8"
         try:
-            return psycopg.connect("", autocommit=autocommit, **parameters)  # type: ignore[arg-type]
+            return psycopg.connect("", autocommit=autocommit, **self.session())  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
             message = self._unreachable(error)
         raise StoreUnavailable(message)

@@ -102,11 +102,11 @@ def extract(
         StoreError: a table is missing or the store is damaged.
     """
     version = extraction_version(settings, text=with_texts)
-    with _one_extraction(database):
+    with _one_extraction(database) as still_alone:
         with database.snapshot() as conn, database.snapshot(conn) as beside:
             plan = _planned(conn, store, settings, version, set(days), today or _today(conn))
             reader = DayReader(conn, beside, settings.score_bounds, with_texts=with_texts)
-            job = _Job(conn, reader, store, version)
+            job = _Job(conn, reader, store, version, still_alone)
             job.run(sorted(plan.todo & plan.present), len(plan.todo), progress)
             for day in plan.outside | plan.todo - plan.present:
                 store.remove_day(day)
@@ -114,6 +114,7 @@ def extract(
             changes = plan.settled_changes(conn)
             entries = settled_entries(conn, job.days, plan.kept - plan.todo, settings.first_day)
         settle(database, reader.refusals, entries)
+        still_alone()
         store.write_consumed(changes)
     return ExtractionReport(
         days=tuple(sorted(plan.todo & plan.present)),
@@ -168,17 +169,21 @@ def _planned(conn: Connection, store: FeatureStore, settings: Settings, version:
 class _Job:
     """One extraction inside its snapshot."""
 
-    def __init__(self, conn: Connection, reader: DayReader, store: FeatureStore, version: str) -> None:
+    def __init__(
+        self, conn: Connection, reader: DayReader, store: FeatureStore, version: str, still_alone: Callable[[], None]
+    ) -> None:
         self.reviews = 0
         self.days: list[date] = []
-        self._conn, self._reader, self._store, self._version = conn, reader, store, version
+        self._conn, self._reader, self._store, self._version, self._still_alone = conn, reader, store, version, still_alone
 
     def run(self, days: list[date], total: int, progress: Callable[[int, int], None] | None) -> None:
         """Read and write the days, some at a time."""
         # Threads: most of the time of a write is waiting for the disk.
         with ThreadPoolExecutor(_WRITERS) as pool:
             for group in grouped_days(self._conn, days):
-                written = list(pool.map(lambda item: self._write(*item), self._reader.read(group).items()))
+                tables = self._reader.read(group)
+                self._still_alone()
+                written = list(pool.map(lambda item: self._write(*item), tables.items()))
                 self.reviews += sum(written)
                 self.days += group
                 if progress is not None:
@@ -193,12 +198,19 @@ class _Job:
 
 
 @contextmanager
-def _one_extraction(database: Database) -> Iterator[None]:
-    """Hold the lock of extractions: an older snapshot must not overwrite a day that a newer one has written."""
+def _one_extraction(database: Database) -> Iterator[Callable[[], None]]:
+    """Hold the lock of extractions: an older snapshot must not overwrite a day that a newer one has written.
+
+    Yields what raises OperationalError once the lock is lost, with the session that the server or a proxy has ended.
+    """
     with database.connect(autocommit=True) as conn:
         while conn.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY_KEY]).fetchone() != (True,):
             time.sleep(_POLL_S)
-        yield
+
+        def still_alone() -> None:
+            conn.execute("SELECT 1")
+
+        yield still_alone
 
 
 def _today(conn: Connection) -> date:

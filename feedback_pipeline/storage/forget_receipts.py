@@ -1,7 +1,7 @@
 """The table forget_receipts: what was forgotten, as a salted hash, and how far a forgetting that is under way has come.
 
-While it is under way its row holds the id and the keys of its rows, because the remaining steps need them, also in another process
-after a crash. The last step sets them to NULL.
+While it is under way its row holds the id and the keys of its rows, because the remaining steps need them, also in another
+process after a crash. The last step sets them to NULL.
 """
 
 import hashlib
@@ -16,8 +16,9 @@ from typing import Any, Final
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from feedback_pipeline.errors import NotFound
 from feedback_pipeline.storage.database import Connection, Database
-from feedback_pipeline.storage.forgotten_rows import Target
+from feedback_pipeline.storage.forgotten_keys import Target
 
 DELETED: Final = "deleted"
 WITHDRAWN: Final = "withdrawn"
@@ -116,8 +117,15 @@ def read_unfinished(database: Database) -> list[Receipt]:
 
 
 def read_receipt(database: Database, receipt_id: str) -> Receipt:
-    """One receipt that exists."""
-    return _read(database, " WHERE receipt_id = %s", receipt_id)[0]
+    """One receipt.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    found = _read(database, " WHERE receipt_id = %s", receipt_id)
+    if not found:
+        raise NotFound("no receipt has this id; nothing was forgotten under it")
+    return found[0]
 
 
 def receipts_of(database: Database, kind: str, identifier: str) -> list[Receipt]:
@@ -134,6 +142,10 @@ def hashed(salt: str, identifier: str) -> str:
 def _read(database: Database, rest: str, *values: object) -> list[Receipt]:
     with database.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(f"{_SELECT}{rest}".encode(), values).fetchall()
-    return [
-        Receipt({name: row[name] for name in _SHOWN}, None if row["target"] is None else Target.of(row["target"])) for row in rows
-    ]
+    return [Receipt(_shown(row), None if row["target"] is None else Target.of(row["target"])) for row in rows]
+
+
+def _shown(row: Document) -> Document:
+    """What may be shown, the times in their order."""
+    times = {state: row["times"][state] for state in STATES if state in row["times"]}
+    return {name: row[name] for name in _SHOWN} | {"times": times}

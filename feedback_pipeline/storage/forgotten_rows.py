@@ -1,32 +1,21 @@
-"""The rows that go when a reviewer, a review or a content is forgotten.
+"""The rows that go when a reviewer, a review or a content is forgotten: its own, and those that name them.
 
-- reviewer: the reviews they gave, everything that is known of them, and what was forecast of them;
-- feedback: one review;
-- content: the workflows of the content, the reviews of it, and the executions that made it, with their runs and decisions. An
-  execution that also has a workflow of another content stays.
-
-With them goes what names them by key: entries of the ledger, forecasts, applications, places in a queue, recommendations that ask
-a reviewer back, their ids in the evidence of patterns. What is learned from them is not repaired here: that is learned again.
+With the rows of `forgotten_keys` go entries of the ledger, forecasts, applications, places in a queue, recommendations that ask a
+reviewer back, and their ids in the evidence of patterns. What was learned from them is not repaired here: that is learned again.
 """
 
-import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
-from psycopg.sql import SQL, Composable
+import psycopg
+from psycopg.sql import SQL, Composable, Composed
 
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.storage.bulk import copy_rows
 from feedback_pipeline.storage.database import Connection, Database
-from feedback_pipeline.storage.source_columns import SourceColumns, source_columns
+from feedback_pipeline.storage.forgotten_keys import REVIEWER, Target
+from feedback_pipeline.storage.source_columns import source_columns
 
-REVIEWER: Final = "reviewer"
-FEEDBACK: Final = "feedback"
-CONTENT: Final = "content"
-KINDS: Final = (REVIEWER, FEEDBACK, CONTENT)
-
-_KEYS: Final = ("reviews", "workflows", "executions", "runs", "decisions", "agents", "reviewers")
 # By source table: the keys of its rows, and those that name its rows in feedback_changes.
 _SOURCES: Final = {
     "review_feedback": ("reviews", "reviews"),
@@ -38,69 +27,19 @@ _BY_REVIEWER: Final = (
     *("human_preference_models", "reviewer_components", "reviewer_bridges", "reviewer_severity_months", "quality_forecasts"),
 )
 _BY_EXECUTION: Final = ("reviewer_bridges", "quality_forecasts", "queue_draws", "learning_applications")
+_TABLES: Final = (
+    *_SOURCES,
+    *sorted({*_BY_REVIEWER, *_BY_EXECUTION}),
+    *("rejected_feedback", "feedback_changes", "agent_learning_patterns", "agent_recommendations", "pattern_effects"),
+    "forget_receipts",
+)
 _STAGED: Final = "forgotten"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is forgotten.
-
-    Attributes:
-        kind: reviewer, feedback or content.
-        id: As the database writes it.
-        keys: Of its rows, as text, by what they are: reviews, workflows, executions, runs (agent_performance), decisions; and the
-            agents and reviewers these belong to.
-    """
-
-    kind: str
-    id: str
-    keys: dict[str, list[str]]
-
-    @classmethod
-    def of(cls, document: dict[str, Any]) -> "Target":
-        """From what `document` made."""
-        return cls(document["kind"], document["id"], document["keys"])
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"kind": self.kind, "id": self.id, "keys": self.keys}
-
-    def named_in_days(self) -> dict[str, list[str]]:
-        """By column of the feature store: the values that must not be found there."""
-        own = {REVIEWER: "reviewer_id", CONTENT: "content_id"}
-        named = {own[self.kind]: [self.id]} if self.kind in own else {}
-        return named | {"feedback_id": self.keys["reviews"], "execution_id": self.keys["executions"]}
-
-
-def find_target(connection: Connection, kind: str, identifier: str) -> Target:
-    """The keys of all rows that go with an id; it may have none."""
-    columns = source_columns(connection)
-    own = identifier if kind == REVIEWER else _canonical(identifier)
-    workflows, executions, runs, decisions = _of_content(connection, columns, own) if kind == CONTENT else ([], [], [], [])
-    reviews = _texts(
-        connection,
-        SQL("SELECT {} FROM review_feedback r WHERE {} = %s OR {} = ANY(%s)").format(
-            columns.text("r", "review_feedback", "id"),
-            columns.text("r", "review_feedback", {REVIEWER: "reviewer_id", FEEDBACK: "id", CONTENT: "content_id"}[kind]),
-            columns.text("r", "review_feedback", "workflow_id"),
-        ),
-        own,
-        workflows,
-    )
-    people = SQL("SELECT DISTINCT {} FROM review_feedback r WHERE {} = ANY(%s)").format(
-        columns.text("r", "review_feedback", "reviewer_id"), columns.text("r", "review_feedback", "id")
-    )
-    agents = SQL(
-        "SELECT DISTINCT p.agent_name::text FROM review_feedback r JOIN content_review_workflows w ON {} "
-        "JOIN agent_performance p ON {} WHERE {} = ANY(%s)"
-    ).format(
-        columns.equal(("r", "review_feedback", "workflow_id"), ("w", "content_review_workflows", "id")),
-        columns.equal(("w", "content_review_workflows", "workflow_execution_id"), ("p", "agent_performance", "execution_id")),
-        columns.text("r", "review_feedback", "id"),
-    )
-    reviewers = [own] if kind == REVIEWER else _texts(connection, people, reviews)
-    found = (reviews, workflows, executions, runs, decisions, _texts(connection, agents, reviews), reviewers)
-    return Target(kind, own, dict(zip(_KEYS, found, strict=True)))
+_CLEAR: Final = SQL(
+    "SELECT pg_clear_attribute_stats(schemaname::text, tablename::text, attname::text, inherited) FROM pg_stats "
+    "WHERE format('%I.%I', schemaname, tablename)::regclass = {}::regclass AND NOT EXISTS (SELECT FROM {})"
+)
+_CLEARS_STATISTICS: Final = 180_000
+"""First version of Postgres with pg_clear_attribute_stats."""
 
 
 def delete_rows(connection: Connection, target: Target) -> dict[str, int]:
@@ -154,48 +93,21 @@ def sweep_rows(connection: Connection, target: Target) -> None:
 
 def clean_pages(database: Database) -> None:
     """Have Postgres drop the deleted rows from its pages, and values it keeps as statistics; what it may not, it leaves."""
-    tables = (*_SOURCES, *_BY_REVIEWER, *_BY_EXECUTION, "rejected_feedback", "feedback_changes", "forget_receipts")
-    tables += ("agent_learning_patterns", "agent_recommendations", "pattern_effects")
     with database.connect(autocommit=True) as connection:
-        connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {', '.join(dict.fromkeys(tables))}".encode())
-
-
-def _of_content(connection: Connection, columns: SourceColumns, own: str) -> tuple[list[str], ...]:
-    """Workflows, executions, runs and decisions of a content."""
-    id_, content = (columns.text("w", "content_review_workflows", name) for name in ("id", "content_id"))
-    execution = columns.text("w", "content_review_workflows", "workflow_execution_id")
-    workflows = _texts(connection, SQL("SELECT {} FROM content_review_workflows w WHERE {} = %s").format(id_, content), own)
-    executions = _texts(
-        connection,
-        SQL("SELECT {0} FROM content_review_workflows w WHERE {0} IS NOT NULL GROUP BY 1 HAVING bool_or({1} = %s)").format(
-            execution, content
-        )
-        + SQL(" AND NOT coalesce(bool_or({} <> %s), false)").format(content),
-        own,
-        own,
-    )
-    runs = _texts(
-        connection,
-        SQL("SELECT {} FROM agent_performance p WHERE {} = ANY(%s)").format(
-            columns.text("p", "agent_performance", "id"), columns.text("p", "agent_performance", "execution_id")
-        ),
-        executions,
-    )
-    decisions = _texts(
-        connection,
-        SQL("SELECT {} FROM agent_decisions d WHERE {} = ANY(%s)").format(
-            columns.text("d", "agent_decisions", "id"), columns.text("d", "agent_decisions", "performance_id")
-        ),
-        runs,
-    )
-    return workflows, executions, runs, decisions
+        connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {', '.join(_TABLES)}".encode())
+        if connection.info.server_version < _CLEARS_STATISTICS:
+            return
+        # ANALYZE leaves the statistics of a table that has become empty as they were.
+        for table in _TABLES:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                connection.execute(_CLEAR.format(table, SQL(table)))
 
 
 def _delete_derived(connection: Connection, target: Target) -> dict[str, int]:
     """Delete what names the staged keys outside of the source tables."""
     counts: dict[str, int] = {}
 
-    def count(table: str, statement: Composable) -> None:
+    def count(table: str, statement: Composed) -> None:
         counts[table] = counts.get(table, 0) + connection.execute(statement).rowcount
 
     for source, (keys, _) in _SOURCES.items():
@@ -233,19 +145,3 @@ def _stage(connection: Connection, target: Target) -> None:
 
 def _one_of(key: Composable, what: str) -> Composable:
     return SQL("{} IN (SELECT key FROM {} WHERE what = {})").format(key, SQL(_STAGED), what)
-
-
-def _texts(connection: Connection, query: Composable, *values: object) -> list[str]:
-    return sorted(_known(row[0] for row in connection.execute(query, values)))
-
-
-def _known(values: Iterable[str | None]) -> set[str]:
-    return {value for value in values if value is not None}
-
-
-def _canonical(identifier: str) -> str:
-    """A UUID as Postgres writes it; anything else as it is."""
-    try:
-        return str(uuid.UUID(identifier))
-    except ValueError:
-        return identifier

@@ -6,7 +6,9 @@ The server frees both when the session ends, however its process ends.
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psycopg
 
 from feedback_pipeline.storage.database import Connection, Database
 
@@ -36,9 +38,7 @@ def learning_pass_lock(database: Database, on_wait: Callable[[], None]) -> Itera
         try:
             yield
         finally:
-            # Closing the session frees the lock too, but only once the server notices.
-            if not connection.broken:
-                connection.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_KEY])
+            _release(connection, "SELECT pg_advisory_unlock(%s)", ADVISORY_KEY)
 
 
 @contextmanager
@@ -53,8 +53,7 @@ def sign_of_life(database: Database, run_id: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if not connection.broken:
-                connection.execute("SELECT pg_advisory_unlock_shared(%s, %s)", [_RUNS, _key(run_id)])
+            _release(connection, "SELECT pg_advisory_unlock_shared(%s, %s)", _RUNS, _key(run_id))
 
 
 def living_runs(database: Database, run_ids: Collection[str]) -> set[str]:
@@ -87,6 +86,15 @@ def pass_is_running(database: Database) -> bool:
 def _key(run_id: str) -> int:
     """A signed number of 32 bits."""
     return (zlib.crc32(run_id.encode()) ^ 2**31) - 2**31
+
+
+def _release(connection: Connection, statement: str, *key: int) -> None:
+    """Frees a lock at once: closing the session frees it too, but only once the server notices.
+
+    A session that the server has ended holds nothing any more, and what was done meanwhile is not undone by it.
+    """
+    with suppress(psycopg.OperationalError):
+        connection.execute(statement.encode(), key)
 
 
 def _take(connection: Connection) -> bool:

@@ -1,18 +1,15 @@
 """The tables of what follows from what was learned: recommendations, segments, and how the next outputs are to be spread."""
 
-import json
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from feedback_pipeline.storage.copy_fields import Fields, copy_fields, fields, stable_ids, text_fields
 from feedback_pipeline.storage.database import Connection
+from feedback_pipeline.storage.json_documents import json_document
 from feedback_pipeline.storage.publication_rows import ALLOCATION_COLUMNS, SEGMENT_COLUMNS, Publication
 
-_NUMPY: Final = (np.generic, np.ndarray)
 _COUNTS: Final = ("n", "n_scored", "outputs")
 
 
@@ -42,7 +39,7 @@ def _write_recommendations(connection: Connection, run: Publication) -> int:
         "agent_name": fields(frame["agent_name"]),
         "rank": list(map(str, map(int, frame["rank"]))),
         **{name: fields(frame[name]) for name in ("kind", "feature", "direction", "text")},
-        **{name: text_fields(documents(frame[name])) for name in ("target", "expected_effect", "action", "conflicts")},
+        **{name: text_fields(map(json_document, frame[name])) for name in ("target", "expected_effect", "action", "conflicts")},
         "confidence_score": fields(frame["confidence"].astype(float)),
         "q_value": fields(frame["q_value"].astype(float)),
         "evidence": text_fields(_evidence(connection, run)),
@@ -59,14 +56,16 @@ def _evidence(connection: Connection, run: Publication) -> Iterable[str]:
     window = {"first": run.window_start, "last": run.window_end, "lookback_days": run.lookback_days}
     ids = pattern_ids_behind(connection, frame)
     counts = frame["n_contents"].tolist(), frame["n_reviewers"].tolist()
-    return documents(
-        {
-            "learning_run_id": run.learning_run_id,
-            "pattern_ids": pattern_ids,
-            "n_contents": int(n_contents),
-            "n_reviewers": int(n_reviewers),
-            "window": window,
-        }
+    return (
+        json_document(
+            {
+                "learning_run_id": run.learning_run_id,
+                "pattern_ids": pattern_ids,
+                "n_contents": int(n_contents),
+                "n_reviewers": int(n_reviewers),
+                "window": window,
+            }
+        )
         for pattern_ids, n_contents, n_reviewers in zip(ids, *counts, strict=True)
     )
 
@@ -113,31 +112,3 @@ def _write_allocation(connection: Connection, run: Publication) -> int:
 
 def _columns(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Fields | str]:
     return {name: fields(frame[name].astype("int64") if name in _COUNTS else frame[name]) for name in names}
-
-
-def documents(values: Iterable[Any]) -> Iterable[str]:
-    """Values as JSON documents; a number that is not finite is undefined: null."""
-    for value in values:
-        try:
-            yield _JSON.encode(value)
-        except ValueError:
-            yield _JSON.encode(_finite(value))
-
-
-def _finite(value: Any) -> Any:
-    value = _plain(value) if isinstance(value, _NUMPY) else value
-    if isinstance(value, dict):
-        return {key: _finite(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """A number or an array of numpy as Python's own."""
-    if isinstance(value, _NUMPY):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no part of a JSON document")
-
-
-_JSON: Final = json.JSONEncoder(allow_nan=False, default=_plain)

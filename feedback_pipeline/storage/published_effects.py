@@ -12,8 +12,9 @@ from feedback_pipeline.learning.trial_openings import OpenTrial
 from feedback_pipeline.learning.trial_states import PROBATION, RETIRED, share_applied
 from feedback_pipeline.storage.copy_fields import Fields, fields, stage_fields, text_fields
 from feedback_pipeline.storage.database import Connection
+from feedback_pipeline.storage.json_documents import json_document
 from feedback_pipeline.storage.publication_rows import Publication
-from feedback_pipeline.storage.published_advice import documents, pattern_ids_behind
+from feedback_pipeline.storage.published_advice import pattern_ids_behind
 
 _NOTHING_YET: Final = "on trial: nothing is decided yet"
 _KNOWN: Final = """
@@ -75,7 +76,7 @@ def _close(connection: Connection, run: Publication) -> None:
 
 
 def _or_null(values: Iterable[Any]) -> Iterable[str | None]:
-    return (None if value is None else next(iter(documents([value]))) for value in values)
+    return (None if value is None else json_document(value) for value in values)
 
 
 def write_effects(connection: Connection, effects: pd.DataFrame, now: datetime) -> None:

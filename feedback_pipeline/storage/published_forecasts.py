@@ -1,18 +1,17 @@
 """The tables of the quality predictor: its models and what they expect. Written in the predictor's own transaction."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage.copy_fields import Fields, fields, stage_fields
 from feedback_pipeline.storage.database import Connection
+from feedback_pipeline.storage.json_documents import json_document
 
 AVERAGE_REVIEWER: Final = ""
 """Stands for the average reviewer where a reviewer's id is expected."""
@@ -56,7 +55,7 @@ class QualityModel:
 
 def write_model(connection: Connection, model: QualityModel) -> None:
     """Write one model; written again, as a step that is repeated does, it stays one row and champion if it is."""
-    row = vars(model) | {"metrics": _document(model.metrics), "tags": _document(model.tags)}
+    row = vars(model) | {"metrics": json_document(model.metrics), "tags": json_document(model.tags)}
     names = ", ".join(row)
     changed = ", ".join(f"{name} = excluded.{name}" for name in row)
     connection.execute(
@@ -97,6 +96,26 @@ def set_champion(connection: Connection, model_version: int, since: datetime) ->
     )
 
 
+def retire_models(connection: Connection, now: datetime) -> list[int]:
+    """Let no model be champion any more, since each may have been trained on what is being forgotten; their rows stay.
+
+    Args:
+        connection: In a transaction.
+        now: Since when, with a time zone.
+
+    Returns:
+        All versions that were not retired like this before, ascending.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_KEY,))
+    retired = connection.execute(
+        "UPDATE quality_models SET tags = tags || %s::jsonb, champion_until = CASE WHEN champion_since IS NOT NULL"
+        " AND champion_until IS NULL THEN greatest(%s, champion_since) ELSE champion_until END"
+        " WHERE NOT tags ? 'forgotten' RETURNING model_version",
+        (json.dumps({"forgotten": now.date().isoformat()}), now),
+    ).fetchall()
+    return sorted(version for (version,) in retired)
+
+
 def write_forecasts(
     connection: Connection, frame: pd.DataFrame, *, model_version: int, learning_run_id: str | None, made_at: datetime
 ) -> int:
@@ -126,18 +145,3 @@ def write_forecasts(
     ).rowcount
     connection.execute(f"DROP TABLE {_STAGED}".encode())
     return written
-
-
-def _document(value: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(value), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    """A part of a JSON document; a number that is not finite is undefined: null."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _finite(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

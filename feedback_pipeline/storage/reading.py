@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from feedback_pipeline.errors import UserError
+from feedback_pipeline.errors import NotFound, NothingLearned
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.trigger import UNKNOWN_AGENT
 from feedback_pipeline.storage.database import Connection, Database
@@ -36,7 +36,8 @@ def read_findings(database: Database, agent_name: str, *, unpublished: bool = Fa
         unpublished: Also list tested pairs that are not published, with the reason.
 
     Raises:
-        UserError: nothing was learned yet, or the agent is not known.
+        NothingLearned: nothing was learned yet.
+        NotFound: the agent is not known.
     """
     with database.snapshot() as connection:
         run = learned_run(connection)
@@ -69,7 +70,7 @@ def agent_state(connection: Connection, agent_name: str) -> Document:
     """The row of agent_learning_state of an agent.
 
     Raises:
-        UserError: the agent is not known.
+        NotFound: the agent is not known.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         state = cursor.execute(
@@ -81,7 +82,7 @@ def agent_state(connection: Connection, agent_name: str) -> Document:
             known = [
                 row["agent_name"] for row in cursor.execute("SELECT agent_name FROM agent_learning_state ORDER BY 1 LIMIT 20")
             ]
-            raise UserError(f"no agent {agent_name!r} has been learned from; known agents: {', '.join(known) or 'none'}")
+            raise NotFound(f"no agent {agent_name!r} has been learned from; known agents: {', '.join(known) or 'none'}")
     return state
 
 
@@ -89,11 +90,11 @@ def learned_run(connection: Connection) -> Document:
     """The last learning run.
 
     Raises:
-        UserError: nothing was learned yet.
+        NothingLearned: nothing was learned yet.
     """
     run = _last_run(connection)
     if run is None:
-        raise UserError("nothing has been learned yet; run `feedback-pipeline learn --all`")
+        raise NothingLearned("nothing has been learned yet; run `feedback-pipeline learn --all`")
     return run
 
 
@@ -129,7 +130,7 @@ def read_status(database: Database) -> Document:
     agents += [{"agent_name": name} | unseen for name in sorted(set(pending) - listed - {UNKNOWN_AGENT})]
     return {
         "agents": [agent | {"pending": pending.get(agent["agent_name"], 0)} for agent in agents],
-        "last_run": run and _run_document(run),
+        "last_run": run and run_document(run),
         "champion": champion,
         "rejected": {row["reason"]: row["n"] for row in rejected},
         "trigger": trigger,
@@ -146,7 +147,8 @@ def champion_document(connection: Connection) -> Document | None:
     return champion and champion | {"since": champion["since"].isoformat()}
 
 
-def _run_document(run: Document) -> Document:
+def run_document(run: Document) -> Document:
+    """A row of learning_runs as readers get it."""
     elapsed = (run["published_at"] - run["started_at"]).total_seconds()
     return {
         "learning_run_id": str(run["learning_run_id"]),

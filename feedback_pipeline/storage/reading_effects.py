@@ -45,7 +45,7 @@ def read_effects(database: Database, agent_name: str | None = None) -> Document:
         numbers are None where undefined.
 
     Raises:
-        UserError: the agent is not known.
+        NotFound: the agent is not known.
     """
     with database.snapshot() as connection, connection.cursor(row_factory=dict_row) as cursor:
         if agent_name is not None:

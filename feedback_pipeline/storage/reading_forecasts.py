@@ -6,7 +6,7 @@ from typing import Any, Final
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Literal
 
-from feedback_pipeline.errors import UserError
+from feedback_pipeline.errors import NotFound, NothingLearned
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.published_forecasts import AVERAGE_REVIEWER
 from feedback_pipeline.storage.reading import Document, champion_document
@@ -44,7 +44,8 @@ def read_forecasts(
         reason (why there is none, or none of some of the reviewers).
 
     Raises:
-        UserError: there is no champion, or no such agent or execution.
+        NothingLearned: there is no champion.
+        NotFound: there is no such agent or execution.
     """
     with database.snapshot() as connection:
         champion = known_champion(connection)
@@ -81,7 +82,7 @@ def read_queue(database: Database, seed: int, limit: int) -> Document:
         is empty).
 
     Raises:
-        UserError: there is no champion.
+        NothingLearned: there is no champion.
     """
     import numpy as np
 
@@ -115,11 +116,11 @@ def known_champion(connection: Connection) -> Document:
     """The champion of the quality predictor, as `champion_document`.
 
     Raises:
-        UserError: there is none.
+        NothingLearned: there is none.
     """
     champion = champion_document(connection)
     if champion is None:
-        raise UserError(NO_CHAMPION)
+        raise NothingLearned(NO_CHAMPION)
     return champion
 
 
@@ -150,7 +151,7 @@ def _why_none(connection: Connection, columns: SourceColumns, agent_name: str | 
     """Why there is no forecast, as far as the champion has nothing to do with it.
 
     Raises:
-        UserError: there is no such agent or execution.
+        NotFound: there is no such agent or execution.
     """
     if execution_id is not None:
         own = ("p", "agent_performance", "execution_id")
@@ -164,7 +165,7 @@ def _why_none(connection: Connection, columns: SourceColumns, agent_name: str | 
         )
         if not _holds(connection, run):
             whose = "" if agent_name is None else f" of agent {agent_name!r}"
-            raise UserError(f"there is no successful run{whose} in execution {execution_id!r}; check the id")
+            raise NotFound(f"there is no successful run{whose} in execution {execution_id!r}; check the id")
         workflow = ("w", "content_review_workflows", "workflow_execution_id")
         if _holds(connection, finished_review(columns, is_execution(columns, workflow, execution_id))):
             return "it has been reviewed"
@@ -173,7 +174,7 @@ def _why_none(connection: Connection, columns: SourceColumns, agent_name: str | 
         if not _holds(connection, ran.format(columns.text("p", "agent_performance", "agent_name"), Literal(agent_name))):
             query = "SELECT agent_name FROM agent_learning_state ORDER BY 1 LIMIT %s"
             known = ", ".join(name for (name,) in connection.execute(query, (_MOST_NAMED,)))
-            raise UserError(f"no agent {agent_name!r} has run; known agents: {known or 'none'}")
+            raise NotFound(f"no agent {agent_name!r} has run; known agents: {known or 'none'}")
     return None
 
 

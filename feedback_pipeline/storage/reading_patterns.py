@@ -46,7 +46,8 @@ def read_patterns(database: Database, agent_name: str) -> Document:
         published.
 
     Raises:
-        UserError: nothing was learned yet, or the agent is not known.
+        NothingLearned: nothing was learned yet.
+        NotFound: the agent is not known.
     """
     with database.snapshot() as connection:
         state = learned_state(connection, agent_name)
@@ -62,7 +63,9 @@ def read_improvements(database: Database, agent_name: str) -> Document:
     What applying has shown not to help is left out.
 
     Raises:
-        UserError: nothing was learned yet, the agent is not known, or is `*`.
+        NothingLearned: nothing was learned yet.
+        NotFound: the agent is not known.
+        UserError: it is `*`.
     """
     if agent_name == FLEET:
         raise UserError(
@@ -96,7 +99,8 @@ def learned_state(connection: Connection, agent_name: str) -> Document:
     """What is known of an agent, or of the fleet for `*`: agent_name, status, reason, parts, learning_run_id, computed_at.
 
     Raises:
-        UserError: nothing was learned yet, or the agent is not known.
+        NothingLearned: nothing was learned yet.
+        NotFound: the agent is not known.
     """
     run = learned_run(connection)
     if agent_name == FLEET:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from psycopg.rows import dict_row
 
-from feedback_pipeline.errors import UserError
+from feedback_pipeline.errors import NotFound, NothingLearned
 from feedback_pipeline.learning.features import DECISION, FLEET, OVERALL
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.reading import Document, agent_state, learned_run
@@ -51,7 +51,8 @@ def read_reviewers(database: Database, reviewer_id: str | None = None) -> list[D
             somebody's id.
 
     Raises:
-        UserError: nothing was learned of reviewers yet, or this reviewer has no model.
+        NothingLearned: nothing was learned of reviewers yet.
+        NotFound: this reviewer has no model.
     """
     chosen = {"reviewer_id": reviewer_id}
     with database.snapshot() as connection:
@@ -63,7 +64,7 @@ def read_reviewers(database: Database, reviewer_id: str | None = None) -> list[D
                 models = [model for model in everybody if model["label"] == reviewer_id]
                 chosen = {"reviewer_id": models[0]["reviewer_id"]} if models else chosen
             if reviewer_id is not None and not models:
-                raise UserError(_unknown(connection, reviewer_id))
+                raise NotFound(_unknown(connection, reviewer_id))
             months = cursor.execute(_MONTHS, chosen).fetchall()
     by_reviewer = {
         name: [_without(row, "reviewer_id") for row in rows] for name, rows in groupby(months, itemgetter("reviewer_id"))
@@ -79,7 +80,8 @@ def read_agreement(database: Database, agent_name: str = FLEET) -> Document:
     """How far the reviewers of an agent, or of all (`*`), agree; who can be compared at all, and what would connect the rest.
 
     Raises:
-        UserError: nothing was learned of reviewers yet, or the agent is not known.
+        NothingLearned: nothing was learned of reviewers yet.
+        NotFound: the agent is not known.
     """
     with database.snapshot() as connection:
         run = _learned_reviewers(connection)
@@ -108,7 +110,7 @@ def _learned_reviewers(connection: Connection) -> Document:
     """The last learning run, which has always something to say of the agreement of all."""
     run = learned_run(connection)
     if connection.execute("SELECT FROM reviewer_agreement LIMIT 1").fetchone() is None:
-        raise UserError("the last learning run is older than what is learned of reviewers; run `feedback-pipeline learn`")
+        raise NothingLearned("the last learning run is older than what is learned of reviewers; run `feedback-pipeline learn`")
     return run
 
 

@@ -34,7 +34,9 @@ def read_strategy(database: Database, agent_name: str) -> Document:
         propensity}]}, learning_run_id, computed_at.
 
     Raises:
-        UserError: nothing was learned yet, the agent is not known, or is `*`.
+        NothingLearned: nothing was learned yet.
+        NotFound: the agent is not known.
+        UserError: it is `*`.
     """
     if agent_name == FLEET:
         raise UserError("a content strategy is that of one agent, not of '*'; name an agent")

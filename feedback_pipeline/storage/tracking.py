@@ -5,13 +5,14 @@ Nothing global is touched: no active run, no tracking URI of the process, no env
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from feedback_pipeline.storage.tracking_files import write_model, write_record
+from feedback_pipeline.storage.tracking_forgetting import remove_trainings
 from feedback_pipeline.storage.tracking_models import (
     UNDEFINED_TAG,
     Candidate,
@@ -24,14 +25,12 @@ from feedback_pipeline.storage.tracking_models import (
     shortened,
 )
 from feedback_pipeline.storage.tracking_registry import MODE, ModelRegistry
-from feedback_pipeline.storage.tracking_store import TrackingStore
+from feedback_pipeline.storage.tracking_store import INSTALLATION_TAG, PARENT_TAG, TrackingStore
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NAME: Final = "quality-predictor"
-_PARENT_TAG: Final = "mlflow.parentRunId"
-_INSTALLATION_TAG: Final = "installation"
 _SOURCE_TAGS: Final = {"mlflow.source.name": "feedback-pipeline", "mlflow.source.type": "JOB"}
 _BATCH: Final = 100
 
@@ -67,10 +66,10 @@ class Tracking:
         with self._store.client("start a run") as client:
             experiment = self._store.experiment_id(client)
             if installation:
-                opened = f"attributes.status = 'RUNNING' and tags.{_INSTALLATION_TAG} = '{installation}'"
+                opened = f"attributes.status = 'RUNNING' and tags.{INSTALLATION_TAG} = '{installation}'"
                 for run in client.search_runs([experiment], opened):
                     client.set_terminated(run.info.run_id, "KILLED")
-            tags = _SOURCE_TAGS | ({_INSTALLATION_TAG: installation} if installation else {})
+            tags = _SOURCE_TAGS | ({INSTALLATION_TAG: installation} if installation else {})
             run_id = str(client.create_run(experiment, tags=tags, run_name=run_name).info.run_id)
         self.log(run_id, record)
         return run_id
@@ -82,9 +81,9 @@ class Tracking:
         """
         with self._store.client("start a nested run") as client:
             run = client.get_run(parent)
-            tags = _SOURCE_TAGS | {_PARENT_TAG: parent, "candidate": candidate.name}
-            if _INSTALLATION_TAG in run.data.tags:
-                tags[_INSTALLATION_TAG] = run.data.tags[_INSTALLATION_TAG]
+            tags = _SOURCE_TAGS | {PARENT_TAG: parent, "candidate": candidate.name}
+            if INSTALLATION_TAG in run.data.tags:
+                tags[INSTALLATION_TAG] = run.data.tags[INSTALLATION_TAG]
             run_id = str(client.create_run(run.info.experiment_id, tags=tags, run_name=candidate.name).info.run_id)
         try:
             self.log(run_id, candidate.record)
@@ -131,6 +130,10 @@ class Tracking:
             client.finalize_logged_model(model.model_id, "READY")
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
             return LoggedModel(model.model_id, run_id, model.artifact_location)
+
+    def remove_trainings(self, forgotten: Collection[int], installation: str, day: str) -> None:
+        """Delete the files of versions and of the trainings they came from; see `tracking_forgetting.remove_trainings`."""
+        remove_trainings(self._store, self.models, forgotten, installation, day)
 
     def link(self, run_id: str, address: str) -> str:
         """Page of a run in the web UI that answers at an address (FEEDBACK_MLFLOW_URL)."""

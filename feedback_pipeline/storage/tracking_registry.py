@@ -21,8 +21,8 @@ CHALLENGER: Final = "challenger"
 KEPT_VERSIONS: Final = 3
 # Of links: else the web UI opens on its pages for language models.
 MODE: Final = "workflowType=machine_learning"
-_FILES_TAG: Final = "files"
-_REMOVED: Final = "removed"
+FILES_TAG: Final = "files"
+REMOVED: Final = "removed"
 _LOADED_AT_ONCE: Final = 4
 _PAGE: Final = 200
 
@@ -112,7 +112,7 @@ class ModelRegistry:
             for version in old:
                 uri = client.get_model_version_download_uri(self.name, str(version.number))
                 get_artifact_repository(uri, tracking_uri=self._store.uri, registry_uri=self._store.uri).delete_artifacts()  # type: ignore[no-untyped-call]
-                client.set_model_version_tag(self.name, str(version.number), _FILES_TAG, _REMOVED)
+                client.set_model_version_tag(self.name, str(version.number), FILES_TAG, REMOVED)
         return [version.number for version in old]
 
     def version_link(self, number: int, address: str) -> str:
@@ -168,7 +168,7 @@ def _version(found: "ModelVersion", named: Mapping[int, Sequence[str]]) -> Versi
     number, tags = int(found.version), dict(found.tags)
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
     aliases = tuple(sorted(named.get(number, ())))
-    return Version(number, str(found.run_id), created, tags, aliases, tags.get(_FILES_TAG) != _REMOVED)
+    return Version(number, str(found.run_id), created, tags, aliases, tags.get(FILES_TAG) != REMOVED)
 
 
 def _texts(tags: Mapping[str, object]) -> dict[str, str]:

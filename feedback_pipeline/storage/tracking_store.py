@@ -14,6 +14,8 @@ from feedback_pipeline.storage.tracking_uris import described, require_reachable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+PARENT_TAG: Final = "mlflow.parentRunId"
+INSTALLATION_TAG: Final = "installation"
 _OPENING_ATTEMPTS: Final = 3
 _PAUSE_S: Final = 2.0
 _EXPERIMENT_TAGS: Final = {

@@ -59,7 +59,8 @@ def forecasts(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def queue(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
     placed = [{"place": place, "why": "lowest P", "propensity": 0.8125} | row for place, row in enumerate(rows, start=1)]
-    return {"champion": champion(), "n_outputs": 1234, "random_share": 0.3, "queue": placed, "reason": None} | changes
+    told = {"draw_id": "9c1e", "champion": champion(), "n_outputs": 1234, "random_share": 0.3}
+    return told | {"queue": placed, "reason": None} | changes
 
 
 def risk(alpha: float = 0.05, **changes: Any) -> dict[str, Any]:
@@ -127,6 +128,9 @@ def test_a_queue_says_why_each_output_stands_there(show: Show) -> None:
     assert "1 drafter e1 3 % 6.54 [4.0, 9.0] lowest P 0.812" in said
     assert "2 drafter e2 61 % 6.54 random 0.070" in said
     assert "30 % of the places are drawn at random" in said
+    kept_nowhere = "the user of the database may only read"
+    assert kept_nowhere not in said
+    assert kept_nowhere in words(show(print_queue, queue(*rows, draw_id=None)))
 
 
 def test_an_empty_queue_says_why(show: Show) -> None:

@@ -73,6 +73,7 @@ def and_threshold(learned: Learned, feature: str, cut: float, direction: float =
             "ci_low": 0.14,
             "ci_high": 0.31,
             "unit": "approval",
+            "cut": cut,
         },
         **{
             "p_value": 1e-6,

@@ -106,7 +106,7 @@ def test_constant_score() -> None:
     ("reviewers", "scope", "words"),
     [
         (1, "one reviewer", "may be this person's taste"),
-        (4, "these reviewers", "may be their taste"),
+        (4, "these reviewers", "may be the taste of these reviewers"),
         (5, "reviewers in general", None),
     ],
 )

@@ -119,8 +119,8 @@ def test_the_first_champion_is_the_simplest_that_nothing_beats() -> None:
     names = ("mean", "ridge", "eb_mixed", "stack")
     found = first_champion(names, losses, np.arange(1_000))
     assert (found.name, found.little_to_predict) == ("stack", False)
-    assert [name for name, _ in found.tests] == ["ridge", "eb_mixed", "stack"]
-    assert [test.promoted for _, test in found.tests] == [True, False, True]
+    assert [name for name, _ in found.tests][:3] == ["ridge v mean", "eb_mixed v mean", "stack v mean"]
+    assert [name for name, test in found.tests if test.promoted and name.endswith("v ridge")] == ["stack v ridge"]
     without = first_champion(names[:3], losses[:, :3], np.arange(1_000))
     assert (without.name, without.little_to_predict) == ("ridge", False)
 
@@ -132,7 +132,24 @@ def test_where_there_is_little_to_predict_the_mean_stays() -> None:
     found = first_champion(("mean", "ridge", "stack"), losses, np.arange(1_000))
     assert (found.name, found.little_to_predict) == ("mean", True)
     alone = first_champion(("mean",), losses[:, :1], np.arange(1_000))
-    assert (alone.name, alone.little_to_predict, alone.tests) == ("mean", True, ())
+    assert (alone.name, alone.little_to_predict, alone.tests, alone.too_few_to_tell) == ("mean", False, (), True)
+
+
+def test_a_complex_model_needs_more_than_the_mean_to_beat() -> None:
+    rng = np.random.default_rng(8)
+    noise = rng.normal(0, 1, 1_000)
+    # The stack is certainly better than the mean, and as good as ridge, which is better than the mean in most samples.
+    mean, ridge = noise + rng.normal(0, 0.5, 1_000), noise + rng.normal(0, 0.2, 1_000)
+    stack = ridge + rng.normal(0, 0.01, 1_000)
+    losses = np.column_stack([mean, ridge, stack]) ** 2
+    assert first_champion(("mean", "ridge", "stack"), losses, np.arange(1_000)).name == "ridge"
+
+
+def test_with_few_contents_nothing_is_said_of_what_there_is_to_predict() -> None:
+    rng = np.random.default_rng(9)
+    losses = np.column_stack([rng.normal(0, sd, 150) ** 2 for sd in (3.0, 0.1)])
+    found = first_champion(("mean", "ridge"), losses, np.arange(150))
+    assert (found.name, found.little_to_predict, found.too_few_to_tell) == ("mean", False, True)
 
 
 def test_codes_and_order_of_the_contents_do_not_matter() -> None:

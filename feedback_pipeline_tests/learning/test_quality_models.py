@@ -11,7 +11,7 @@ from sklearn.base import clone
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_models import CANDIDATES, COMPARISON, eligible
-from feedback_pipeline.learning.quality_models_base import Names, QualityModel, content_folds
+from feedback_pipeline.learning.quality_models_base import Names, QualityModel, content_folds, out_of_fold_columns
 from feedback_pipeline.learning.quality_models_threads import fastest_threads
 from feedback_pipeline.simulation.names import reviewer_names
 from feedback_pipeline.simulation.spec import WorldSpec
@@ -240,6 +240,19 @@ def test_folds_hold_whole_contents_of_even_number() -> None:
     assert {len(np.unique(fold[content == c])) for c in range(40)} == {1}
     assert sorted(np.bincount(fold[np.unique(content, return_index=True)[1]])) == [13, 13, 14]
     assert (content_folds(content, 3, seed=2) != fold).any()
+
+
+def test_no_score_explains_itself_or_its_content_through_severity(world: QualityWorld) -> None:
+    rows, model = world.rows, world.model("ridge")
+    fold = content_folds(rows.content, 5, seed=0)
+    plain = out_of_fold_columns(model._training_rows(rows.X, rows.y, rows.content), fold)
+    assert plain.std(axis=0).min() > 0.1
+    one = rows.content == np.bincount(rows.content).argmax()
+    assert one.sum() > 1
+    moved = out_of_fold_columns(model._training_rows(rows.X, np.where(one, 10.0 - rows.y, rows.y), rows.content), fold)
+    own = fold == fold[one][0]
+    np.testing.assert_array_equal(moved[own], plain[own])
+    assert (moved[~own] != plain[~own]).any()
 
 
 def test_names_are_sorted_and_the_unknown_are_minus_one() -> None:

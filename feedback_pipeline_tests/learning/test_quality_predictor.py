@@ -16,7 +16,7 @@ from feedback_pipeline.learning.conformal import Conformal
 from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_models_base import Names
 from feedback_pipeline.learning.quality_predictor import PREDICTION_COLUMNS, ApprovalRoute, QualityPredictor, SeenRanges
-from feedback_pipeline.learning.quality_validation import forward_predictions, grouped_folds
+from feedback_pipeline.learning.quality_validation import forward_forecasts, grouped_folds
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline_tests.learning.quality_worlds import RANGE, QualityWorld, quality_world
 
@@ -41,10 +41,11 @@ def route(world: QualityWorld) -> ApprovalRoute:
 def predictor(world: QualityWorld, route: ApprovalRoute) -> QualityPredictor:
     rows = world.rows
     folds = grouped_folds(rows.content, 3, seed=0)
-    residual = rows.y - forward_predictions(partial(world.model, "ridge"), rows.X, rows.y, rows.content, folds)
+    forecasts = forward_forecasts(partial(world.model, "ridge"), rows.X, rows.y, rows.content, folds)
+    by_name, by_anybody = (Conformal.of(rows.y - forecast, rows.moment) for forecast in forecasts)
     model = world.model("eb_mixed").fit(rows.X, rows.y, content=rows.content)
     seen = SeenRanges.of(rows.X, rows.features)
-    return QualityPredictor("eb_mixed", model, RANGE, Conformal.of(residual, rows.moment), route, seen)
+    return QualityPredictor("eb_mixed", model, RANGE, by_name, by_anybody, route, seen)
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -55,9 +56,9 @@ def test_a_forecast_is_a_score_within_its_interval(world: QualityWorld, predicto
     found = predictor.forecast(world.rows.X)
     assert list(found) == COLUMNS
     assert len(found) == len(world.rows.y)
-    np.testing.assert_array_equal(found["score"], predictor.model.predict(world.rows.X))
-    middle = predictor.conformal.expected(found["score"].to_numpy(), RANGE)
-    assert ((found["low"] <= middle) & (middle <= found["high"])).all()
+    expected = predictor.conformal.expected(predictor.model.predict(world.rows.X), RANGE)
+    np.testing.assert_array_equal(found["score"], expected)
+    assert ((found["low"] <= expected) & (expected <= found["high"])).all()
     assert (found["low"] < found["high"]).all()
     assert found["low"].min() >= RANGE[0]
     assert found["high"].max() <= RANGE[1]
@@ -138,8 +139,8 @@ def test_what_is_missing_is_no_stranger(world: QualityWorld, predictor: QualityP
 def test_too_few_past_forecasts_make_it_abstain(world: QualityWorld, predictor: QualityPredictor) -> None:
     X = world.rows.X[:3].copy()
     X.loc[1, "cost"] = 1e9
-    found = replace(predictor, conformal=TOO_FEW).forecast(X)
-    np.testing.assert_array_equal(found["score"], predictor.forecast(X)["score"])
+    found = replace(predictor, conformal=TOO_FEW, consensus=TOO_FEW).forecast(X)
+    np.testing.assert_array_equal(found["score"], predictor.model.predict(X))
     assert found[["low", "high"]].isna().all(axis=None)
     assert np.isfinite(found[["score", "p_approve"]]).all(axis=None)
     assert found["abstain"].tolist() == [True] * 3
@@ -159,7 +160,7 @@ def test_pickled_and_loaded_it_says_the_same(world: QualityWorld, predictor: Qua
 
 
 def test_no_rows_give_no_rows(world: QualityWorld, predictor: QualityPredictor) -> None:
-    for each in (predictor, replace(predictor, conformal=TOO_FEW, approval=None)):
+    for each in (predictor, replace(predictor, conformal=TOO_FEW, consensus=TOO_FEW, approval=None)):
         found = each.forecast(world.rows.X[:0])
         assert len(found) == 0
         assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {
@@ -205,3 +206,27 @@ def test_the_route_is_the_standard_of_the_reviewer_averaged_over_scores_then_cal
         uncalibrated = expit((logit(found) - 0.2) / 0.9)
         np.testing.assert_allclose(uncalibrated, exact, atol=0.021)  # the probit approximation is within .02
         assert (np.diff(found) > 0).all()
+
+
+def test_whoever_is_not_known_gets_the_interval_of_anybody(world: QualityWorld, predictor: QualityPredictor) -> None:
+    rows = world.rows.X[:40]
+    nobody, stranger = (rows.assign(reviewer_id=pd.Series([who] * 40, index=rows.index, dtype=object)) for who in (None, "new"))
+    known, by_anybody = predictor.forecast(rows), predictor.forecast(nobody)
+    same(predictor.forecast(stranger), by_anybody)
+    # Who reviews is most of what scores differ by here, so not knowing it costs width.
+    assert predictor.consensus.width > 1.05 * predictor.conformal.width
+    inside = (known["low"] > 0) & (known["high"] < 10) & (by_anybody["low"] > 0) & (by_anybody["high"] < 10)
+    widths = [(each["high"] - each["low"])[inside] for each in (known, by_anybody)]
+    assert inside.sum() > 5
+    assert (widths[1] > widths[0]).all()
+
+
+def test_intervals_for_anybody_follow_what_has_come_in_lately(world: QualityWorld, predictor: QualityPredictor) -> None:
+    rows = world.rows.X[:40]
+    mixed = rows.assign(reviewer_id=rows["reviewer_id"].where(np.arange(40) % 2 == 0, None))
+    before, after = predictor.forecast(mixed), predictor.forecast(mixed, Conformal(-1.0, 0.5, 0.1, 0.1, 80, None))
+    np.testing.assert_array_equal(after["score"], before["score"])
+    by_name = mixed["reviewer_id"].notna().to_numpy()
+    np.testing.assert_array_equal(after["low"][by_name], before["low"][by_name])
+    np.testing.assert_allclose(after["high"][~by_name], np.clip(before["score"][~by_name] - 0.5, *RANGE))
+    same(predictor.forecast(mixed, TOO_FEW), before)

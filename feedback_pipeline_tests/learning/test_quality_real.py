@@ -11,11 +11,12 @@ import pytest
 from sklearn.model_selection import GroupKFold
 
 from feedback_pipeline.learning.panel import Floats, Ints
+from feedback_pipeline.learning.promotion import first_champion
 from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_models import CANDIDATES, eligible
 from feedback_pipeline.learning.quality_models_base import QualityModel
 from feedback_pipeline.learning.quality_models_forest import FOREST_FEATURES
-from feedback_pipeline.learning.quality_validation import grouped_folds, least_loss
+from feedback_pipeline.learning.quality_validation import forward_predictions, grouped_folds, least_loss
 from feedback_pipeline.learning.text import Documents, text_features
 
 pytestmark = pytest.mark.slow
@@ -83,3 +84,10 @@ def test_wmt_is_hardly_better_than_the_constant_and_never_worse(shared_data: Pat
     assert "random_forest_50" not in chosen
     assert 0.93 <= share <= 1.0
     assert rmse(y - prediction) < rmse(y - constant)
+    # Five documents are no evidence of anything better, and what might be gained is little: the mean is champion, and says so.
+    names, features, folds = ["mean", "ridge", "eb_mixed"], FeatureList.of(X.columns), list(GroupKFold(5).split(X, y, item))
+    builds = [partial(CANDIDATES[name], features, (-25.0, 0.0), 0) for name in names]
+    losses = [(y - forward_predictions(build, X, y, item, folds)) ** 2 for build in builds]
+    choice = first_champion(names, np.column_stack(losses), item)
+    assert (choice.name, choice.little_to_predict) == ("mean", True)
+    assert {test.reason for _, test in choice.tests} == {"5 contents compared; a promotion needs 200"}

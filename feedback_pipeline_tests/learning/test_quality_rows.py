@@ -60,6 +60,14 @@ def test_one_row_per_review_with_a_score() -> None:
     assert some.X["reviewer_id"].tolist() == rows.X["reviewer_id"][rows.y > 3].tolist()
 
 
+def test_no_feature_is_computed_from_a_review() -> None:
+    told = review_rows(build_panel(REVIEWS, SCORES, ("x", "y"), FEATURES), {"*": (0.0, 10.0)})
+    others = REVIEWS.assign(decision=["reject", "approve", "approve", "reject", "reject"], stage="t")
+    found = review_rows(build_panel(others, 10.0 - SCORES, ("x", "y"), FEATURES), {"*": (0.0, 10.0)})
+    assert found.y.tolist() == [10.0 - y for y in told.y.tolist()]
+    pd.testing.assert_frame_equal(found.X, told.X)
+
+
 def test_the_unit_of_moments_is_nanoseconds_whatever_they_are_kept_in() -> None:
     moments = pd.DatetimeIndex(["2026-01-05 00:00:01"], tz="UTC")
     units: tuple[Literal["s", "ms", "us", "ns"], ...] = ("s", "ms", "us", "ns")

@@ -79,20 +79,28 @@ def test_a_correlation_promises_the_better_half_in_points() -> None:
 
 
 def test_a_curve_with_a_top_gives_the_range_around_it() -> None:
-    top = {"shape": "inverted_u", "min": 280.3, "max": 410.7, "best": 340.0}
+    top = {"shape": "inverted_u", "min": 280.3, "max": 410.7, "best": 340.0, "p50": 320.0}
+    # The effect is that of the better half of the outputs: it ends where more is worse again.
     found = only(and_finding(nothing(), "word_count", 0.2, range=top))
-    assert found["target"] == {"min": 281.0, "max": 410.0, "best": 340.0}
-    assert found["text"].startswith("keep length of texts between 281 and 410 words: ")
+    assert found["target"] == {"min": 320.0, "max": 410.0, "best": 340.0}
+    assert found["text"].startswith("keep length of texts between 320 and 410 words: ")
+    falling = only(and_finding(nothing(), "word_count", -0.2, range=top))
+    assert (falling["target"]["min"], falling["target"]["max"]) == (281.0, 321.0)
+    beyond = only(and_finding(nothing(), "word_count", 0.2, range=top | {"p50": 500.0}))
+    assert (beyond["target"]["min"], beyond["target"]["max"]) == (500.0, None)
 
 
 def test_few_reviewers_are_said() -> None:
-    assert only(and_finding(nothing(), "cost", 0.3, scope="one reviewer"))["text"].endswith("; may be this person's taste")
+    assert only(and_finding(nothing(), "cost", 0.3, n_reviewers=1))["text"].endswith("; may be this person's taste")
+    for few in (and_threshold(nothing(), "cost", 5.0, n_reviewers=3), and_term(nothing(), "maybe", -0.5, n_reviewers=3)):
+        assert only(few)["text"].endswith("; may be the taste of these reviewers")
 
 
 def test_a_contrast_alone_promises_the_honest_lift_of_the_feature() -> None:
     withheld = and_threshold(nothing(), "cost", 5.0, published=False, effect=0.1, ci_low=0.02, ci_high=0.18, p_value=0.2)
     found = only(and_contrast(withheld, "cost", 0.4))
-    assert found["text"] == "keep cost at 5.2 USD or more: approval +10 points [2, 18] on the better side, 400 outputs"
+    # The lift is that of the cut, so the cut is what is advised.
+    assert found["text"] == "keep cost at 5 USD or more: approval +10 points [2, 18] on the better side, 400 outputs"
     assert found["action"]["kind"] == "target_range"
     assert recommend(and_contrast(nothing(), "cost", 0.4))[0].empty
 

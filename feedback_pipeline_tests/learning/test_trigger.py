@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from feedback_pipeline.learning.trigger import (
+    FIRST_PAUSE,
     MAX_RETRIES,
     PAUSES,
     UNKNOWN_AGENT,
@@ -120,17 +121,17 @@ CASES: dict[str, tuple[Pending, Runs, Run | Wait | Skip]] = {
     ),
     "failed, paused": (
         CROSSED,
-        failed(1, PAUSES[0]),
+        failed(1, FIRST_PAUSE * PAUSES[0]),
         Run("retry", "writer: 5 of 5 new reviews; oldest waits 2 h; retry 1 of 3", "7-11-5/2"),
     ),
     "the pause grows": (
         CROSSED,
-        failed(2, PAUSES[0]),
+        failed(2, FIRST_PAUSE * PAUSES[0]),
         Wait("pausing", "writer: 5 of 5 new reviews; oldest waits 2 h; 2 runs in a row failed, the next starts in 4 min"),
     ),
     "the last retry": (
         CROSSED,
-        failed(3, PAUSES[2]),
+        failed(3, FIRST_PAUSE * PAUSES[2]),
         Run("retry", "writer: 5 of 5 new reviews; oldest waits 2 h; retry 3 of 3", "7-11-5/4"),
     ),
     "given up": (
@@ -149,7 +150,7 @@ CASES: dict[str, tuple[Pending, Runs, Run | Wait | Skip]] = {
     ),
     "and then": (
         CROSSED,
-        failed(4, PAUSES[2], of_batch=0),
+        failed(4, FIRST_PAUSE * PAUSES[2], of_batch=0),
         Run("fired", "writer: 5 of 5 new reviews; oldest waits 2 h", "7-11-5/1"),
     ),
     "the same ids learned before, as after a restored backup: a key of its own": (

@@ -61,7 +61,13 @@ def test_an_alarm_asks_for_one_training(drifting: Database) -> None:
         assert rows == [("retrain", str(first.run_key).removeprefix("retrain "))]
         assert rows[0][1].startswith("model 1: since the week of ")
 
-        job = build_defs().resolve_job_def(learn.name)
+        defs = build_defs()
+        resource = {"database": DatabaseResource(url=drifting.url)}
+        with dg.build_sensor_context(instance=instance, definitions=defs, resources=resource) as context:
+            tick = drift_sensor.evaluate_tick(context)  # as the daemon does, which checks the request against the job
+        assert [request.run_key for request in tick.run_requests or []] == [first.run_key]
+
+        job = defs.resolve_job_def(learn.name)
         instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         assert isinstance(_look(drifting, instance), dg.SkipReason)
 

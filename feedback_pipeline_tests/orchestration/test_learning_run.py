@@ -44,6 +44,20 @@ def _materializations(instance: dg.DagsterInstance, run_id: str, asset: str) -> 
     return found
 
 
+def _observations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetObservation]:
+    """In the order in which they came, all of them after the publication."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+    records = instance.get_records_for_run(run_id, of_type=kinds).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    asset_keys = [event.asset_key for event in events if event is not None]
+    found = [
+        event.asset_observation_data.asset_observation for event in events if event is not None and event.is_asset_observation
+    ]
+    published = asset_keys.index(dg.AssetKey("learned_improvements"))
+    assert all(not event.is_asset_observation for event in events[:published] if event is not None)
+    return found
+
+
 def _checks(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
     events = [record.event_log_entry.dagster_event for record in records]
@@ -119,13 +133,15 @@ def test_days_without_reviews_say_so(learned: Learned, world: World) -> None:
 def test_what_the_assets_show(learned: Learned, world: World) -> None:
     instance, run_id = learned.instance, learned.run_id
     features = _materializations(instance, run_id, "feature_table")
-    pictured = [day for day in features if "distribution" in day.metadata]
-    assert [day.partition for day in pictured] == [max(str(day.partition) for day in features)]
-    assert str(pictured[0].metadata["distribution"].value).startswith("![Distribution of the features](data:image/png;base64,")
+    pictures = {seen.asset_key.path[-1]: seen for seen in _observations(instance, run_id)}
+    assert set(pictures) == {"feature_table", *REDUCE} - {"learned_improvements", "learning_effectiveness"}
+    assert pictures["feature_table"].partition == max(str(day.partition) for day in features)
+    distribution = str(pictures["feature_table"].metadata["distribution"].value)
+    assert distribution.startswith("![Distribution of the features](data:image/png;base64,")
     assert isinstance(features[0].metadata["dagster/column_lineage"], dg.TableColumnLineageMetadataValue)
 
     (correlations,) = _materializations(instance, run_id, "quality_correlations")
-    assert str(correlations.metadata["heat map"].value).startswith("![Agents by features")
+    assert str(pictures["quality_correlations"].metadata["heat map"].value).startswith("![Agents by features")
     assert isinstance(correlations.metadata["findings"], dg.TableMetadataValue)
     assert int(str(correlations.metadata["dagster/row_count"].value)) > 0
     (severities,) = _materializations(instance, run_id, "preference_models")
@@ -133,7 +149,8 @@ def test_what_the_assets_show(learned: Learned, world: World) -> None:
     assert people <= {f"R{number}" for number in range(1, 9)}
 
     for picture in ("severity by reviewer", "quality standards", "agreement before and after"):
-        assert str(severities.metadata[picture].value).startswith(f"![{picture}](data:image/png;base64,")
+        drawn = str(pictures["preference_models"].metadata[picture].value)
+        assert drawn.startswith(f"![{picture}](data:image/png;base64,")
     assert severities.metadata["reviewers"].value == 8
 
     shown = {asset: _materializations(instance, run_id, asset)[0].metadata for asset in REDUCE}
@@ -143,7 +160,7 @@ def test_what_the_assets_show(learned: Learned, world: World) -> None:
         ("decision_patterns", "terms"),
         ("content_strategy", "segments of the agents that differ most"),
     ):
-        assert "](data:image/png;base64," in str(shown[asset][picture].value), picture
+        assert "](data:image/png;base64," in str(pictures[asset].metadata[picture].value), picture
     for asset, table in (
         ("decision_patterns", "patterns by type"),
         ("decision_patterns", "patterns"),

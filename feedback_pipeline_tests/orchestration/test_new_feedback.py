@@ -15,7 +15,7 @@ from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, 
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from feedback_pipeline.environment import Environment
-from feedback_pipeline.learning.trigger import MAX_RETRIES, PAUSES
+from feedback_pipeline.learning.trigger import FIRST_PAUSE, MAX_RETRIES, PAUSES
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.build import build_defs
 from feedback_pipeline.orchestration.jobs import learn
@@ -182,7 +182,7 @@ def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_com
     office.review("one", 3)
     keys = []
     for attempt in range(1 + MAX_RETRIES):
-        after = PAUSES[min(attempt, 3) - 1] + timedelta(seconds=1) if attempt else timedelta(0)
+        after = FIRST_PAUSE * PAUSES[min(attempt, 3) - 1] + timedelta(seconds=1) if attempt else timedelta(0)
         request = office.asked(after)
         keys.append(request.run_key)
         run_id = office.submit(request)
@@ -209,7 +209,7 @@ def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_com
 
     office.review("one")
     assert "4 runs in a row failed" in office.skipped()
-    fresh = office.asked(PAUSES[-1] + timedelta(seconds=1))
+    fresh = office.asked(FIRST_PAUSE * PAUSES[-1] + timedelta(seconds=1))
     assert fresh.tags[BATCH_TAG] != request.tags[BATCH_TAG]
     assert str(fresh.run_key).endswith("/1")
 
@@ -367,7 +367,7 @@ def test_below_crossing_in_flight_failed_retried_succeeded_quiet(reopened: Calla
     reopened().fail(run_id)
     assert "1 run failed" in reopened().skipped()
 
-    pause = PAUSES[0] + timedelta(seconds=1)
+    pause = FIRST_PAUSE * PAUSES[0] + timedelta(seconds=1)
     retry = reopened().asked(pause)
     assert retry.run_key != request.run_key
     assert retry.tags[BATCH_TAG] == request.tags[BATCH_TAG]
@@ -383,7 +383,15 @@ def test_below_crossing_in_flight_failed_retried_succeeded_quiet(reopened: Calla
     kinds = ["waiting", "fired", "in_flight", "pausing", "retry", "idle"]
     assert office.decisions() == kinds
 
-    # What is not in the window any more, or teaches nothing, is learned away without another run.
+    # A change that nothing recorded: the daily comparison finds the day, and the sensor asks for it.
     with office.database.connect() as connection:
-        connection.execute("UPDATE review_feedback SET comments = 'seen' WHERE reviewed_at < now() - interval '2 days'")
-    assert reopened().skipped().startswith("drafter: 4 of 5")
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE review_feedback SET decision = 'reject' WHERE reviewed_at < now() - interval '2 days'")
+    assert build_defs().resolve_job_def("daily_check").execute_in_process(instance=office.instance).success
+    found = reopened().asked(pause)
+    assert found.tags["feedback_pipeline/reason"] == "1 day is to be read again after the daily check"
+    assert found.tags[RANGE_START_TAG] == (TODAY - timedelta(days=3)).isoformat()
+    with office.database.connect() as connection:
+        warned = connection.execute("SELECT reason FROM trigger_decisions WHERE kind = 'safety_net'").fetchall()
+    day = TODAY - timedelta(days=3)
+    assert warned == [(f"1 day differs from the database: {day} (reviews); read again by the next pass",)]

@@ -1,8 +1,12 @@
 import dagster as dg
+import psycopg
 import pytest
 
-from feedback_pipeline.orchestration.orphans import OrphanWatch, orphaned_runs
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.errors import StoreUnavailable
+from feedback_pipeline.orchestration.orphans import OrphanWatch, orphaned_runs, watch_for_orphans
 from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
+from feedback_pipeline.storage import pass_lock
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, sign_of_life
 
@@ -70,6 +74,23 @@ def test_a_sign_between_two_looks_clears_the_suspicion(database: Database) -> No
         with sign_of_life(database, run):
             watch.look()
         assert watch.look() == []
+
+
+def test_a_watch_says_in_one_way_that_a_connection_is_lost(
+    database: Database, environment: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = _run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database))
+    with watch_for_orphans(environment.database) as look:
+        assert look() == []
+
+        def lost(*_arguments: object) -> None:
+            raise psycopg.errors.AdminShutdown("terminating connection")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(pass_lock, "living_runs", lost)
+            with pytest.raises(StoreUnavailable, match="connection was lost"):
+                look()
+        assert look() == [orphan]
 
 
 def test_several_steps_show_the_sign_of_one_run(database: Database) -> None:

@@ -18,6 +18,8 @@ from feedback_pipeline.orchestration.pattern_report import (
     describe_publication,
     describe_strategy,
     most_different_agents,
+    picture_patterns,
+    picture_strategy,
 )
 
 CURVE = {"x": [0.1, 0.9], "approval": [0.5, 0.8], "observed": [0.5, 0.8], "n": [20.0, 20.0]}
@@ -98,7 +100,7 @@ def test_parts_are_counted_with_a_reason() -> None:
 
 def test_pictures_are_drawn_of_everything_and_of_nothing() -> None:
     everything = _patterns(_pattern("quality_threshold"), _pattern("successful_decisions", unit="sd"), _term("vague"))
-    full, empty = describe_patterns(_outcome(everything)), describe_patterns(_outcome(_patterns()))
+    full, empty = picture_patterns(_outcome(everything)), picture_patterns(_outcome(_patterns()))
     for name in ("threshold curves", "effect sizes", "terms"):
         assert full[name].value.startswith(f"![{name}](data:image/png;base64,")
         assert len(full[name].value) > len(empty[name].value) > 1000
@@ -106,9 +108,9 @@ def test_pictures_are_drawn_of_everything_and_of_nothing() -> None:
 
 def test_words_of_all_agents_stand_for_those_of_each() -> None:
     own, pooled = _term("own"), _term("pooled", agent_name="*")
-    both = describe_patterns(_outcome(_patterns(own, pooled)))["terms"].value
-    assert both == describe_patterns(_outcome(_patterns(pooled)))["terms"].value
-    assert both != describe_patterns(_outcome(_patterns(own)))["terms"].value
+    both = picture_patterns(_outcome(_patterns(own, pooled)))["terms"].value
+    assert both == picture_patterns(_outcome(_patterns(pooled)))["terms"].value
+    assert both != picture_patterns(_outcome(_patterns(own)))["terms"].value
 
 
 def test_numbers_come_out_of_the_documents() -> None:
@@ -171,8 +173,10 @@ def test_the_agents_whose_segments_differ_most_are_shown() -> None:
         {"agent_name": list(agents), "family": "tone", "segment": "a", "n": 30, "outputs": 20, "propensity": 1.0}
     )
     states = pd.DataFrame({"agent_name": list(agents), "status": "success", "reason": None})
-    shown = describe_strategy(StrategyOutcome("run", {}, segments, allocation, states, pd.DataFrame()))
-    assert shown["segments of the agents that differ most"].value.count("data:image/png") == PICTURED_AGENTS
+    outcome = StrategyOutcome("run", {}, segments, allocation, states, pd.DataFrame())
+    shown = describe_strategy(outcome)
+    pictures = picture_strategy(outcome)["segments of the agents that differ most"].value
+    assert pictures.count("data:image/png") == PICTURED_AGENTS
     assert [row["agent_name"] for row in _rows(shown["next allocation"])] == ["agent 6", "agent 5", "agent 4", "agent 3"]
     assert [row["family"] for row in _rows(shown["segments"])] == ["tone"] * 8 + ["tone x channel"] * 4
     assert _rows(shown["parts"]) == [{"part": "strategy", "status": "success", "reason": "", "agents": 7}]
@@ -182,8 +186,9 @@ def test_a_strategy_of_nothing_is_shown() -> None:
     segments = _segments("a", 0.5, 0.6).head(0)
     allocation = pd.DataFrame(columns=["agent_name", "family", "segment", "n", "outputs", "propensity"])
     states = pd.DataFrame({"agent_name": ["a"], "status": ["insufficient_data"], "reason": ["8 outputs, 20 needed"]})
-    shown = describe_strategy(StrategyOutcome("run", {}, segments, allocation, states, pd.DataFrame()))
-    assert shown["segments of the agents that differ most"].value.count("data:image/png") == 1
+    outcome = StrategyOutcome("run", {}, segments, allocation, states, pd.DataFrame())
+    shown = describe_strategy(outcome)
+    assert picture_strategy(outcome)["segments of the agents that differ most"].value.count("data:image/png") == 1
     assert _rows(shown["parts"])[0]["reason"] == "8 outputs, 20 needed"
 
 

@@ -104,6 +104,7 @@ def test_titles_say_the_numbers(trained: Training, drawn: list[str]) -> None:
     assert f"R² {r2.value:.2f} [{r2.low:.2f}, {r2.high:.2f}]" in said
     assert f"calibration error {ece(trained.p_approve, trained.rows.approved):.3f}" in said
     assert f"{100 * trained.coverage.overall:.1f} % of {trained.coverage.n} later reviews" in said
+    assert f"highest\n{trained.coverage.n_quartiles[3]} reviews" in said
     assert f"first {MAX_COLUMNS} of 20" in said
 
 
@@ -175,7 +176,7 @@ def test_ten_outputs_are_drawn_with_what_is_missing(drawn: list[str]) -> None:
     pictures = training_figures(training, _importance(1))
     assert set(pictures) == ALWAYS
     assert all(_pixels(png).std() > 0 for png in pictures.values())
-    assert any("nothing was shown to forecast better" in text and "10 outputs" in text for text in drawn)
+    assert any("too few contents to tell" in text and "10 outputs" in text for text in drawn)
 
 
 def test_one_constant_score_is_drawn_or_said(trained: Training, drawn: list[str]) -> None:

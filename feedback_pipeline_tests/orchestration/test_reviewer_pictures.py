@@ -9,7 +9,7 @@ import pytest
 
 from feedback_pipeline.learning_pass.reviewers import PreferenceOutcome
 from feedback_pipeline.orchestration.agreement_picture import MAX_ASPECTS, agreement_before_and_after
-from feedback_pipeline.orchestration.insight_report import describe_preferences
+from feedback_pipeline.orchestration.insight_report import describe_preferences, picture_preferences
 from feedback_pipeline.orchestration.metadata import MAX_ROWS
 from feedback_pipeline.orchestration.reviewer_pictures import (
     MAX_DRIFTED,
@@ -240,7 +240,8 @@ def _outcome(n: int, *, drifted: bool) -> PreferenceOutcome:
 
 
 def test_what_preference_models_show() -> None:
-    shown = describe_preferences(_outcome(7, drifted=True))
+    outcome = _outcome(7, drifted=True)
+    shown = describe_preferences(outcome) | picture_preferences(outcome.frames)
     assert shown["reviewers"] == 7
     assert shown["decisions foreseen by the preference models"] == 0.712
     assert shown["decisions foreseen by the reviewers' own majorities"] == 0.6
@@ -263,7 +264,8 @@ def test_what_preference_models_show() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, pytest.param(2000, marks=pytest.mark.slow)])
 def test_nobody_one_reviewer_and_very_many_can_be_shown(n: int) -> None:
-    shown = describe_preferences(_outcome(n, drifted=False))
+    outcome = _outcome(n, drifted=False)
+    shown = describe_preferences(outcome) | picture_preferences(outcome.frames)
     assert "severity by month" not in shown
     assert len(shown["severities"].records) == min(2 * n, MAX_ROWS)
     assert len(shown["reviewers by component"].records) <= MAX_ROWS

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -156,6 +157,23 @@ def test_again_changes_nothing(database: Database, store: FeatureStore, tmp_path
     third = extract(database, store, SETTINGS, ALL_DAYS, today=TODAY)
     assert third.days == first.days
     assert same(contents(store), before)
+
+
+def test_who_has_lost_the_lock_settles_nothing(database: Database, store: FeatureStore) -> None:
+    with database.connect() as conn:
+        insert_all(conn, random_sources(seeded(1)))
+
+    def lose(_done: int, _all: int) -> None:
+        with database.connect(autocommit=True) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_locks WHERE locktype = 'advisory'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+
+    with pytest.raises(psycopg.OperationalError):
+        extract(database, store, SETTINGS, ALL_DAYS, today=TODAY, progress=lose)
+    assert not len(store.read_consumed()[0])
+    assert extract(database, store, SETTINGS, ALL_DAYS, today=TODAY).consumed
 
 
 def test_only_requested_days_are_read(database: Database, store: FeatureStore) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline.storage.pass_lock import learning_pass_lock, pass_is_running
+from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, pass_is_running, sign_of_life
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +58,18 @@ def test_a_second_pass_says_that_it_waits_and_then_goes_on(database: Database) -
 def test_databases_do_not_wait_for_each_other(database: Database, empty_database: Database) -> None:
     with learning_pass_lock(database, _never), learning_pass_lock(empty_database, _never):
         pass
+
+
+def test_a_pass_whose_sessions_the_server_ended_ends_as_it_would_have(database: Database) -> None:
+    with learning_pass_lock(database, _never), sign_of_life(database, "run"):
+        with database.connect(autocommit=True) as other:
+            ended = other.execute(
+                "SELECT count(pg_terminate_backend(pid, 20000)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchone()
+        assert ended == (2,)
+        assert not pass_is_running(database)
+        assert living_runs(database, ["run"]) == set()
 
 
 def test_a_killed_pass_frees_the_lock(database: Database) -> None:

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.learning.auto_approval import what_if
-from feedback_pipeline.learning.review_queue import propensities
+from feedback_pipeline.learning.review_queue import daily_seed, propensities
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.migrations import migrate
 from feedback_pipeline.storage.past_forecasts import PastForecasts, past_forecasts, read_auto_approval
 from feedback_pipeline.storage.published_forecasts import write_model
-from feedback_pipeline.storage.queue_draws import record_draw
+from feedback_pipeline.storage.queue_draws import draw_queue
 from feedback_pipeline.storage.reading import read_status
 from feedback_pipeline.storage.reading_forecasts import LOWEST_APPROVAL, RANDOM, read_forecasts, read_queue
 from feedback_pipeline_tests.storage.forecasts import START, champion_says, forecast, model
@@ -25,6 +26,7 @@ from feedback_pipeline_tests.storage.random_sources import insert
 pytestmark = pytest.mark.slow
 
 HOUR = timedelta(hours=1)
+TODAY = date(2026, 1, 5)
 BOUNDS = {"*": (0.0, 10.0)}
 
 
@@ -202,20 +204,45 @@ def test_a_queue_longer_than_the_outputs_holds_all_of_them(forty: Database) -> N
 
 
 def test_a_queue_that_was_shown_is_kept_once_with_its_propensities(forty: Database) -> None:
-    document = read_queue(forty, 3, 10)
-    assert record_draw(forty, document, 3)
-    assert not record_draw(forty, document, 3)
-    assert record_draw(forty, read_queue(forty, 4, 10), 4)
-    assert not record_draw(forty, document | {"queue": []}, 3)
+    document = draw_queue(forty, 3, 10, TODAY)
+    assert draw_queue(forty, 3, 10, TODAY) == document
+    others = [
+        draw_queue(forty, 4, 10, TODAY),
+        draw_queue(forty, 3, 10, TODAY + timedelta(days=1)),
+        draw_queue(forty, 3, 5, TODAY),
+    ]
+    assert len({document["draw_id"], *(other["draw_id"] for other in others)}) == 4
+    assert as_json(document) == document == {"draw_id": document["draw_id"]} | read_queue(forty, daily_seed(3, TODAY), 10)
     with forty.connect() as connection:
         kept = connection.execute(
-            "SELECT place, agent_name, execution_id, why, propensity, p_approve, model_version, n_outputs"
-            " FROM queue_draws WHERE seed = 3 ORDER BY place"
+            "SELECT place, agent_name, execution_id, why, propensity, p_approve, model_version, n_outputs, seed"
+            " FROM queue_draws WHERE draw_id = %s ORDER BY place",
+            [document["draw_id"]],
         ).fetchall()
-        (draws,) = connection.execute("SELECT count(DISTINCT draw_id) FROM queue_draws").fetchone() or (None,)
+        places = connection.execute("SELECT count(*) FROM queue_draws").fetchone()
     shown = ("place", "agent_name", "execution_id", "why", "propensity", "p_approve")
-    assert kept == [(*(row[name] for name in shown), 1, 40) for row in document["queue"]]
-    assert draws == 2
+    assert kept == [(*(row[name] for name in shown), 1, 40, daily_seed(3, TODAY)) for row in document["queue"]]
+    assert places == (35,)
+
+
+def test_who_may_only_read_sees_the_queue_and_leaves_nothing(forty: Database) -> None:
+    login = f"reads_{forty.name}"
+    with forty.connect(autocommit=True) as connection:
+        connection.execute(SQL("CREATE ROLE {} LOGIN IN ROLE feedback_reader").format(Identifier(login)))
+    readers = forty.url.replace("//postgres@", f"//{login}@"), f"{forty.url}&options=-c%20default_transaction_read_only%3Don"
+    try:
+        for url in readers:
+            document = draw_queue(Database(url), 3, 10, TODAY)
+            assert document == {"draw_id": None} | read_queue(forty, daily_seed(3, TODAY), 10)
+    finally:
+        with forty.connect(autocommit=True) as connection:
+            connection.execute(SQL("DROP ROLE {}").format(Identifier(login)))
+    with forty.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM queue_draws").fetchone() == (0,)
+        connection.execute("UPDATE agent_performance SET status = 'failed'")
+        connection.execute("DELETE FROM quality_forecasts")
+    nothing = draw_queue(forty, 3, 10, TODAY)
+    assert (nothing["draw_id"], nothing["queue"]) == (None, [])
 
 
 def past_of(database: Database, **arguments: Any) -> PastForecasts:

@@ -15,7 +15,7 @@ SOURCES = ("agent_performance", "agent_decisions", "content_review_workflows", "
 PUBLISHED = (
     *("feedback_quality_correlations", "agent_learning_patterns", "agent_recommendations", "agent_learning_state"),
     *("content_segments", "content_allocations", "human_preference_models", "reviewer_agreement", "learning_runs"),
-    *("quality_models", "quality_forecasts", "pattern_effects"),
+    *("quality_models", "quality_forecasts", "pattern_effects", "queue_draws"),
 )
 BOOKS = ("feedback_changes", "rejected_feedback", "installation", "feedback_schema_migrations")
 
@@ -49,6 +49,10 @@ def attempt(database: Database, request: pytest.FixtureRequest) -> Iterator[Atte
 def test_a_reader_sees_what_is_published_and_nothing_else(attempt: Attempt) -> None:
     assert {table: attempt(f"SELECT * FROM {table}") for table in PUBLISHED} == dict.fromkeys(PUBLISHED, True)
     assert not any(attempt(f"SELECT * FROM {table}") for table in (*SOURCES, *BOOKS))
+    assert attempt("SELECT agent_name FROM agent_performance")
+    assert attempt("SELECT reviewed_at FROM review_feedback")
+    for column in ("reviewer_id", "decision", "comments", "quality_scores"):
+        assert not attempt(f"SELECT {column} FROM review_feedback")
     for table in (*SOURCES, *PUBLISHED, *BOOKS):
         assert not attempt(f"DELETE FROM {table}")
         assert not attempt(f"INSERT INTO {table} DEFAULT VALUES")
@@ -63,6 +67,7 @@ def test_a_writer_brings_executions_and_reviews_and_changes_nothing_learned(atte
     assert attempt("UPDATE review_feedback SET decision = 'reject'")
     assert attempt("SELECT * FROM agent_recommendations")
     assert attempt("SELECT * FROM learning_applications")
+    assert attempt("CREATE TEMP TABLE draw AS TABLE queue_draws; INSERT INTO queue_draws TABLE draw")
     for table in SOURCES:
         assert not attempt(f"DELETE FROM {table}")
         assert not attempt(f"TRUNCATE {table}")
@@ -81,4 +86,6 @@ def test_without_the_right_to_make_roles_the_rest_is_migrated(empty_database: Da
     applied = migrate(Database(empty_database.url.replace("//postgres@", f"//{owner}@")))
     assert "015_roles.sql" in applied
     with empty_database.connect() as connection:
-        assert connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall() == [(owner,)]
+        assert connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall() == [
+            (owner,)
+        ]

@@ -18,6 +18,7 @@ from feedback_pipeline.orchestration.columns import (
     human_feedback_schema,
 )
 from feedback_pipeline.orchestration.failures import only_stores_are_retried
+from feedback_pipeline.orchestration.late_pictures import LatePictures
 from feedback_pipeline.orchestration.ownership import OWNERS
 from feedback_pipeline.orchestration.partitions import DAYS
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
@@ -64,9 +65,10 @@ def reviewed_days(
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
+    late_pictures: LatePictures,
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Reads the days of this run that changed, and reports the others as they are."""
-    from feedback_pipeline.orchestration.day_report import describe_days, report_sources
+    from feedback_pipeline.orchestration.day_report import describe_days, picture_days, report_sources
     from feedback_pipeline.storage.extraction import extract
 
     plain, days = database.open(), [date.fromisoformat(key) for key in context.partition_keys]
@@ -77,6 +79,9 @@ def reviewed_days(
             for seen in report_sources(plain):
                 context.log_event(seen)
             summary = describe_days(context, store, report, days)
+            last = max(days).isoformat()
+            picture = late_pictures.now_or_later(context, FEATURE_TABLE, lambda: picture_days(store, days), last)
+            context.add_asset_metadata(picture, asset_key=FEATURE_TABLE, partition_key=last)
     yield dg.MaterializeResult(asset_key=HUMAN_FEEDBACK, metadata=summary | {"dagster/column_lineage": human_feedback_lineage()})
     yield dg.MaterializeResult(asset_key=FEATURE_TABLE, metadata=summary | {"dagster/column_lineage": feature_table_lineage()})
 

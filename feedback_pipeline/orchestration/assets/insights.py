@@ -6,6 +6,7 @@ import dagster as dg
 
 from feedback_pipeline.orchestration.assets.days import FEATURE_TABLE, HUMAN_FEEDBACK
 from feedback_pipeline.orchestration.failures import only_stores_are_retried
+from feedback_pipeline.orchestration.late_pictures import LatePictures
 from feedback_pipeline.orchestration.learned_columns import CORRELATIONS, PATTERNS, SEGMENTS, SEVERITIES
 from feedback_pipeline.orchestration.ownership import OWNERS
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, LearningLock
@@ -30,20 +31,26 @@ CONTENT_STRATEGY: Final = dg.AssetKey("content_strategy")
     metadata={"dagster/column_schema": SEVERITIES},
 )
 def preference_models(
+    context: dg.AssetExecutionContext,
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,
+    late_pictures: LatePictures,
 ) -> dg.MaterializeResult[None]:
     """Starts a learning run: takes the window, estimates severities, keeps the adjusted scores, learns what reviewers want."""
     from feedback_pipeline.learning_pass.reviewers import learn_preference_models
-    from feedback_pipeline.orchestration.insight_report import describe_preferences
+    from feedback_pipeline.orchestration.insight_report import describe_preferences, picture_preferences
+    from feedback_pipeline.orchestration.reviewer_frames import SHOWN
 
     plain = database.open()
     with only_stores_are_retried():
         store = feature_store.open(plain)
         # The pass began when the run took the lock: before the days were read.
         outcome = learn_preference_models(plain, store, Settings(), now=learning_lock.taken_at)
-        return dg.MaterializeResult(metadata=describe_preferences(outcome))
+        # Without the adjusted scores, of which there may be millions.
+        kept = {name: outcome.frames[name] for name in SHOWN}
+        pictures = late_pictures.now_or_later(context, PREFERENCE_MODELS, lambda: picture_preferences(kept))
+        return dg.MaterializeResult(metadata=describe_preferences(outcome) | pictures)
 
 
 @dg.asset(
@@ -59,18 +66,21 @@ def preference_models(
     metadata={"dagster/column_schema": CORRELATIONS},
 )
 def quality_correlations(
+    context: dg.AssetExecutionContext,
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
+    late_pictures: LatePictures,
 ) -> dg.MaterializeResult[None]:
     """Correlates every feature with every aspect, for all agents at once."""
     from feedback_pipeline.learning_pass.correlations import learn_correlations
-    from feedback_pipeline.orchestration.insight_report import describe_correlations
+    from feedback_pipeline.orchestration.insight_report import describe_correlations, picture_correlations
 
     with only_stores_are_retried():
         store = feature_store.open(database.open())
         outcome = learn_correlations(store, Settings())
-        return dg.MaterializeResult(metadata=describe_correlations(outcome))
+        pictures = late_pictures.now_or_later(context, QUALITY_CORRELATIONS, lambda: picture_correlations(outcome))
+        return dg.MaterializeResult(metadata=describe_correlations(outcome) | pictures)
 
 
 @dg.asset(
@@ -87,18 +97,21 @@ def quality_correlations(
     metadata={"dagster/column_schema": PATTERNS},
 )
 def decision_patterns(
+    context: dg.AssetExecutionContext,
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
+    late_pictures: LatePictures,
 ) -> dg.MaterializeResult[None]:
     """Looks for patterns of every kind, for all agents at once."""
     from feedback_pipeline.learning_pass.patterns import learn_patterns
-    from feedback_pipeline.orchestration.pattern_report import describe_patterns
+    from feedback_pipeline.orchestration.pattern_report import describe_patterns, picture_patterns
 
     plain = database.open()
     with only_stores_are_retried():
         outcome = learn_patterns(plain, feature_store.open(plain), Settings())
-        return dg.MaterializeResult(metadata=describe_patterns(outcome))
+        pictures = late_pictures.now_or_later(context, DECISION_PATTERNS, lambda: picture_patterns(outcome))
+        return dg.MaterializeResult(metadata=describe_patterns(outcome) | pictures)
 
 
 @dg.asset(
@@ -114,17 +127,20 @@ def decision_patterns(
     metadata={"dagster/column_schema": SEGMENTS},
 )
 def content_strategy(
+    context: dg.AssetExecutionContext,
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
+    late_pictures: LatePictures,
 ) -> dg.MaterializeResult[None]:
     """Estimates every segment of every agent and draws the next allocation."""
     from feedback_pipeline.learning_pass.strategy import learn_strategy
-    from feedback_pipeline.orchestration.pattern_report import describe_strategy
+    from feedback_pipeline.orchestration.pattern_report import describe_strategy, picture_strategy
 
     with only_stores_are_retried():
         outcome = learn_strategy(feature_store.open(database.open()), Settings())
-        return dg.MaterializeResult(metadata=describe_strategy(outcome))
+        pictures = late_pictures.now_or_later(context, CONTENT_STRATEGY, lambda: picture_strategy(outcome))
+        return dg.MaterializeResult(metadata=describe_strategy(outcome) | pictures)
 
 
 assets = [preference_models, quality_correlations, decision_patterns, content_strategy]

@@ -12,7 +12,8 @@ from feedback_pipeline.orchestration.assets.insights import (
     PREFERENCE_MODELS,
     QUALITY_CORRELATIONS,
 )
-from feedback_pipeline.orchestration.failures import only_stores_are_retried
+from feedback_pipeline.orchestration.failures import in_own_words, only_stores_are_retried
+from feedback_pipeline.orchestration.late_pictures import LatePictures
 from feedback_pipeline.orchestration.learned_columns import PUBLISHED
 from feedback_pipeline.orchestration.ownership import OWNERS
 from feedback_pipeline.orchestration.partitions import add_agents
@@ -48,8 +49,12 @@ def learned_improvements(
     database: DatabaseResource,
     feature_store: FeatureStoreResource,
     learning_lock: LearningLock,  # held, not called
+    late_pictures: LatePictures,
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Publishes the latest learning run in one transaction, and gives every new agent its partition of agent_report."""
+    """Publishes the latest learning run in one transaction, and gives every new agent its partition of agent_report.
+
+    Then the pictures of the run are drawn: what agents read has not waited for them.
+    """
     from feedback_pipeline.learning_pass.publication import publish
     from feedback_pipeline.orchestration.checks import check_result
     from feedback_pipeline.orchestration.pattern_evidence import unusable_recommendations
@@ -65,6 +70,9 @@ def learned_improvements(
     context.log.info("%s agents are new and have a report from now on", len(new))
     check = check_result(LEARNED_IMPROVEMENTS, RECOMMENDATIONS_VALID, unusable_recommendations(outcome.recommendations))
     yield dg.MaterializeResult(metadata=describe_publication(outcome), check_results=[check])
+    with in_own_words():
+        for picture in late_pictures.drawn():
+            context.log_event(picture)
 
 
 assets = [learned_improvements]

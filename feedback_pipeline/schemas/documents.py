@@ -1,0 +1,146 @@
+"""Documents that are shown rather than worked with: their keys are those of the command line, as docs/reference.md lists them."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from feedback_pipeline.schemas.answers import Answer, Lenient, Page, Strict, Window
+from feedback_pipeline.schemas.forecasts import Champion
+from feedback_pipeline.schemas.texts import Name
+
+Row = dict[str, Any]
+
+
+class Agents(Page):
+    """As `status --json`."""
+
+    agents: list[Row]
+    last_run: Row | None
+    champion: Champion | None
+    trigger: Row | None
+
+
+class Patterns(Page):
+    """As `patterns AGENT --json`."""
+
+    agent_name: str
+    status: str
+    patterns: list[Row]
+    learning_run_id: str
+    computed_at: str
+
+
+class Correlations(Page):
+    """As `findings AGENT --json`."""
+
+    agent_name: str
+    status: str
+    parts: Row
+    window: Window
+    n_contents: int
+    n_reviewers: int
+    learning_run_id: str
+    findings: list[Row]
+
+
+class Strategy(Answer):
+    """As `strategy AGENT --json`."""
+
+    agent_name: str
+    status: str
+    reason: str | None
+    segments: list[Row]
+    allocation: dict[str, list[Row]]
+
+
+class Reviewers(Page):
+    """As `reviewers --json`."""
+
+    reviewers: list[Row]
+
+
+class Reviewer(Answer):
+    """As one entry of `reviewers --json`."""
+
+    reviewer_id: str
+    label: str
+    n_reviews: int
+    severity: Row
+
+
+class Agreement(Answer):
+    """As `agreement --json`."""
+
+    agent_name: str
+    aspects: list[Row]
+    reason: str | None
+    components: list[list[str]]
+    bridges: list[Row]
+
+
+class Effectiveness(Page):
+    """As `effectiveness --json`."""
+
+    agent_name: str | None
+    trials: list[Row]
+
+
+class Queue(Answer):
+    """As `queue --json`."""
+
+    champion: Champion
+    n_outputs: int
+    random_share: float
+    queue: list[Row]
+    reason: str | None
+
+
+class AutoApproval(Answer):
+    """As `autoapproval --json`."""
+
+    champion: Champion
+    risks: list[Row]
+    audit_rule: str
+
+
+class FeedbackWeek(Lenient):
+    """One agent in one ISO week."""
+
+    agent_name: str
+    week: str = Field(description="its Monday")
+    reviews: int
+    reviewers: int = Field(description="known ones")
+    outputs: int = Field(description="first reviewed in this week")
+    decided: int = Field(description="of them, those with a decision")
+    approved: int
+    approval_rate: float | None
+    scores: dict[str, float] = Field(description="mean over the outputs by aspect, and overall; raw points")
+    applied: int = Field(description="executions that applied a recommendation in this week")
+    held_out: int = Field(description="executions that held one out")
+
+
+class Analytics(Page):
+    """Reviews, approvals, scores and learned effects per agent and week."""
+
+    agent_name: str | None
+    weeks: list[FeedbackWeek]
+    effects: list[Row] = Field(description="what is measured of each trial so far")
+
+
+class Runs(Page):
+    """Learning runs that published something; keys as `last_run` of `status --json`."""
+
+    runs: list[Row]
+
+
+class ForgetRequest(Strict):
+    """What is to be forgotten."""
+
+    kind: Literal["reviewer", "feedback", "content"]
+    id: Name
+
+
+class Forgotten(Answer):
+    """As `forget --json`."""
+
+    receipts: list[Row]

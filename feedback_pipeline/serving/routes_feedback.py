@@ -1,0 +1,84 @@
+"""What people said and will say: analytics, forecasts, the queue, what could be spared."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from feedback_pipeline.learning_pass.analytics import read_feedback_weeks
+from feedback_pipeline.learning_pass.inputs import open_store
+from feedback_pipeline.schemas.documents import Analytics, AutoApproval, Queue
+from feedback_pipeline.schemas.forecasts import FeatureForecastRequest, FeatureForecasts, Forecasts
+from feedback_pipeline.schemas.texts import Name
+from feedback_pipeline.serving.access import PREFIX, READ, Needs
+from feedback_pipeline.serving.analytics import with_effects
+from feedback_pipeline.serving.contract import ERRORS, AgentFilter
+from feedback_pipeline.serving.pages import USUAL, Cursor, Key, Limit, nulls_last, page
+from feedback_pipeline.serving.service import Document, Serving
+from feedback_pipeline.storage.past_forecasts import read_auto_approval
+from feedback_pipeline.storage.queue_draws import draw_queue
+
+router = APIRouter(prefix=PREFIX, tags=["feedback"], dependencies=[Depends(Needs(READ))], responses=ERRORS)
+
+
+@router.get("/feedback/analytics", responses={200: {"model": Analytics}}, response_model=None)
+def analytics(
+    serving: Serving,
+    agent: AgentFilter = None,
+    weeks: Annotated[int, Query(ge=1, le=520, description="the last so many ISO weeks with reviews")] = 12,
+    limit: Limit = USUAL,
+    cursor: Cursor = None,
+) -> Document:
+    """Reviews, approvals, scores and learned effects per agent and ISO week."""
+    store = open_store(serving.connections.database, serving.settings)
+    rows = read_feedback_weeks(store, serving.settings, weeks, datetime.now(UTC).date())
+    document = serving.answer(lambda snapshot: with_effects(snapshot, rows, agent))
+    part = page(document["weeks"], _by_week, limit, cursor)
+    return document | {"weeks": part["items"], "next": part["next"]}
+
+
+@router.get("/forecasts", responses={200: {"model": Forecasts}}, response_model=None)
+def forecasts(
+    serving: Serving,
+    agent: AgentFilter = None,
+    execution: Annotated[Name | None, Query(description="only of this execution")] = None,
+    reviewers: Annotated[list[Name], Query(max_length=100, description="also what these people will say")] = [],  # noqa: B006
+    limit: Limit = USUAL,
+    cursor: Cursor = None,
+) -> Document:
+    """How outputs without a review will be judged, least likely approvals first.
+
+    What a reviewer will say is forecast when it is first asked for, and kept.
+    """
+    document = serving.forecaster.of_outputs(agent, execution, reviewers)
+    part = page(document["forecasts"], _by_approval, limit, cursor)
+    return document | {"forecasts": part["items"], "next": part["next"], "provenance": serving.provenance()}
+
+
+@router.post("/forecasts", responses={200: {"model": FeatureForecasts}}, response_model=None)
+def forecast_of_features(wanted: FeatureForecastRequest, serving: Serving) -> Document:
+    """How an output with given features would be judged; nothing is kept."""
+    return serving.forecaster.of_features(wanted.agent_name, wanted.features, wanted.reviewers)
+
+
+@router.get("/queue", responses={200: {"model": Queue}}, response_model=None)
+def queue(
+    serving: Serving, limit: Annotated[int, Query(ge=1, le=1000, description="outputs that will be read")] = 20
+) -> Document:
+    """Which outputs to review first: the least likely approvals, and some drawn at random; what is shown is kept."""
+    day = datetime.now(UTC).date()
+    return serving.answer(lambda snapshot: draw_queue(snapshot, serving.settings.seed, limit, day))
+
+
+@router.get("/autoapproval", responses={200: {"model": AutoApproval}}, response_model=None)
+def autoapproval(serving: Serving) -> Document:
+    """How many reviews could be spared at a stated risk, from past forecasts. It approves nothing."""
+    return serving.answer(lambda snapshot: read_auto_approval(snapshot, serving.settings))
+
+
+def _by_week(row: Document) -> Key:
+    return (row["agent_name"], row["week"])
+
+
+def _by_approval(row: Document) -> Key:
+    return (*nulls_last(row["p_approve"]), row["agent_name"], row["execution_id"], row["reviewer_id"] or "")

@@ -1,0 +1,121 @@
+"""POST learn against a real Dagster web server: one run over what changed, and the same one while it is under way."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from psycopg import sql
+
+from feedback_pipeline.environment import Environment, prepared
+from feedback_pipeline.orchestration.jobs import learn
+from feedback_pipeline.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG, installation_tag
+from feedback_pipeline.orchestration.run_states import UNDER_WAY
+from feedback_pipeline.serving import dagster_runs, learning
+from feedback_pipeline.serving.access import PREFIX
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.simulation.spec import WorldSpec
+from feedback_pipeline.simulation.world import simulate
+from feedback_pipeline.simulation.writing import write_world
+from feedback_pipeline.storage.database import Database
+from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld
+
+pytestmark = WHOLE_ROOM
+
+FIRST, UNTIL = date(2026, 6, 1), date(2026, 6, 30)
+
+
+@pytest.fixture
+def environment(database: Database, postgres_server: Database, tmp_path: Path) -> Iterator[Environment]:
+    write_world(database, simulate(WorldSpec(agents=2, executions=20, reviewers=3, days=10, seed=5, until=UNTIL)))
+    settings = Settings(database_url=database.url, home=tmp_path / "home")  # type: ignore[arg-type]
+    with prepared(settings, overridable=False) as ready:
+        yield ready
+    with postgres_server.connect(autocommit=True) as connection:
+        for kind in ("dagster", "mlflow"):
+            beside = sql.Identifier(f"{database.name}_{kind}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+
+
+@contextmanager
+def web_server(environment: Environment) -> Iterator[str]:
+    """The web server of Dagster, without a daemon: what is queued stays queued."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-P", "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-m", dagster_runs.LOCATION]
+    running = subprocess.Popen(command, env=environment.of_children(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not _answers(f"http://127.0.0.1:{port}/server_info"):
+            assert running.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=1):
+            return True
+    except urllib.error.URLError:
+        return False
+
+
+def test_a_pass_is_started_once_over_what_changed(
+    environment: Environment, learned_world: LearnedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = LearnedWorld(environment.database, environment.settings, learned_world.tracking)
+    with web_server(environment) as address, world.client(dagster=address) as client:
+        answers: list[Any] = []
+        ask = [threading.Thread(target=lambda: answers.append(client.post(f"{PREFIX}/agents/drafter/learn"))) for _ in range(3)]
+        for thread in ask:
+            thread.start()
+        for thread in ask:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [202] * 3
+        started = [answer.json() for answer in answers]
+        (run_id,) = {one["run_id"] for one in started}
+        assert sorted(one["already_running"] for one in started) == [False, True, True]
+        assert started[0]["page"] == f"{address}/runs/{run_id}"
+
+        progress = client.get(f"{PREFIX}/runs/{run_id}").json()
+        assert (progress["status"], progress["steps_done"], progress["started_at"]) == ("queued", 0, None)
+        assert {"preference_models", "learned_improvements"} <= {step["step"] for step in progress["steps"]}
+        assert progress["steps_total"] == len(progress["steps"])
+        assert client.get(f"{PREFIX}/runs/{'0' * 8}").status_code == 404
+    for name, value in environment.variables.items():
+        monkeypatch.setenv(name, value)
+    with DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert (run.job_name, run.status) == (learn.name, DagsterRunStatus.QUEUED)
+    tags = installation_tag(environment.database) | PASS_TAG
+    assert {key: run.tags[key] for key in tags} == tags
+    assert FIRST < date.fromisoformat(run.tags[RANGE_START_TAG]) < date.fromisoformat(run.tags[RANGE_END_TAG]) == UNTIL
+
+
+def test_every_status_of_dagster_has_a_name() -> None:
+    assert set(dagster_runs._STATUS) >= {status.value for status in DagsterRunStatus}
+    assert set(dagster_runs._UNDER_WAY) == {status.value for status in UNDER_WAY}
+
+
+def test_the_names_that_both_sides_of_the_web_server_use_are_the_same() -> None:
+    assert (
+        learn.name,
+        INSTALLATION_TAG,
+        (RANGE_START_TAG, RANGE_END_TAG),
+    ) == (dagster_runs.JOB, learning.INSTALLATION_TAG, learning._RANGE)
+    assert dict([learning._PASS_TAG]) == PASS_TAG

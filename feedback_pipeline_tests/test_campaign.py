@@ -1,0 +1,32 @@
+"""Two minutes of the reliability campaign: processes killed, the disk full, connections broken, nothing lost."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FAULTS = {
+    *("run process killed", "daemon killed", "connections broken", "code server killed", "disk filled", "Postgres killed"),
+    "whole group killed",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_no_review_is_lost_or_doubled_whatever_dies() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reliability.campaign", "--minutes", "2", "--seed", "3"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "lost 0 doubled 0 mixed 0"
+    injected = re.search(r"faults injected: (.*)", done.stdout)
+    assert injected is not None
+    # A run lives for seconds: the first may be over before it is found.
+    assert {re.sub(r" \d+$", "", part) for part in injected[1].split(", ")} >= FAULTS - {"run process killed"}
+    assert re.search(r"reviews: .*deleted \d+, edited \d+.*inserted \d+", done.stdout)

@@ -1,0 +1,395 @@
+"""What goes with a reviewer, a review and a content; and a forgetting that is interrupted after any of its steps."""
+
+import dataclasses
+import re
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from feedback_pipeline.errors import LearningError, NotFound, StoreUnavailable, UserError
+from feedback_pipeline.learning_pass import forgetting
+from feedback_pipeline.learning_pass.forgetting import Installation, begin_forgetting, finish_forgetting, forget
+from feedback_pipeline.simulation.spec import WorldSpec
+from feedback_pipeline.simulation.world import World, simulate
+from feedback_pipeline.simulation.writing import write_world
+from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.forget_receipts import STATES, Receipt, advance, hashed, read_receipt, read_unfinished
+from feedback_pipeline.storage.reading_models import read_champion
+from feedback_pipeline.storage.tracking import Tracking
+from feedback_pipeline_tests.passes import Pass
+from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
+from feedback_pipeline_tests.test_reference import tables_of
+from feedback_pipeline_tests.traces import traces
+
+pytestmark = pytest.mark.slow
+UNTIL = date(2026, 1, 31)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class FakeTracking:
+    """Counts what would be removed from MLflow, or is away."""
+
+    away: bool = False
+    removed: list[list[int]] = field(default_factory=list)
+
+    def remove_trainings(self, forgotten: Collection[int], installation: str, day: str) -> None:
+        assert installation
+        assert day
+        if self.away:
+            raise StoreUnavailable("MLflow is away")
+        self.removed.append(sorted(forgotten))
+
+
+@dataclass
+class Bench:
+    """An installation whose learning pass only reads the days: what a pass learns is tested where passes are."""
+
+    plain: Pass
+    world: World
+    tracking: FakeTracking = field(default_factory=FakeTracking)
+    relearned: list[str] = field(default_factory=list)
+    fails: bool = False
+
+    @property
+    def database(self) -> Database:
+        return self.plain.database
+
+    @property
+    def installation(self) -> Installation:
+        return Installation(self.database, self.plain.settings, cast(Tracking, self.tracking), self._relearn)
+
+    def _relearn(self, days: Sequence[date]) -> str:
+        if self.fails:
+            raise LearningError("step x failed")
+        self.plain.extract(list(days))
+        run_id = f"dagster {len(self.relearned)}"
+        self.relearned.append(run_id)
+        self.published(run_id)
+        return run_id
+
+    def published(self, dagster_run_id: str) -> None:
+        now = datetime.now(UTC)
+        self.execute(
+            "INSERT INTO learning_runs (learning_run_id, dagster_run_id, started_at, n_reviews, n_contents, n_agents,"
+            " n_reviewers, code_version) VALUES (%s, %s, %s, 1, 1, 1, 1, '1')",
+            uuid.uuid4(),
+            dagster_run_id,
+            now,
+        )
+
+    def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.database.connect() as connection:
+            cursor = connection.execute(query.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def count(self, table: str) -> int:
+        return int(self.execute(f"SELECT count(*) FROM {table}")[0][0])
+
+    def traces(self, *words: str) -> set[tuple[str, str]]:
+        return traces(words, [self.database], [Path(self.plain.settings.home)])
+
+    def people(self) -> list[str]:
+        return list(self.world.reviews["reviewer_id"].value_counts().index)
+
+
+@pytest.fixture(scope="module")
+def small_world() -> World:
+    return simulate(WorldSpec(agents=2, executions=25, reviewers=6, days=4, seed=3, until=UNTIL))
+
+
+@pytest.fixture
+def bench(database: Database, tmp_path: Path, small_world: World) -> Bench:
+    """The world in the database and its days in the store, one learning run, a champion and what it said."""
+    write_world(database, small_world)
+    made = Bench(Pass.at(database, tmp_path), small_world)
+    made.plain.extract()
+    made.published("first")
+    first = small_world.reviews.iloc[0]
+    with database.connect() as connection:
+        said = [
+            forecast(first["execution_id"], first["agent_name"], reviewer_id=name)
+            for name in (None, *sorted(set(small_world.reviews["reviewer_id"])))
+        ]
+        champion_says(connection, said)
+    _as_of_a_pass(made)
+    return made
+
+
+def _as_of_a_pass(bench: Bench) -> None:
+    """Rows that name reviewers and reviews, as passes leave them: models in versions, evidence, a question, an entry."""
+    for name in bench.people():
+        for version in (1, 2):
+            bench.execute("INSERT INTO human_preference_models (reviewer_id, model_version) VALUES (%s, %s)", name, version)
+    ids = [uuid.UUID(value) for value in bench.world.reviews["feedback_id"]]
+    agent = bench.world.reviews["agent_name"].iloc[0]
+    for place, (superseded, applied) in enumerate([(False, 0), (True, 0), (True, 7)]):
+        bench.execute(
+            "INSERT INTO agent_learning_patterns (agent_name, pattern_type, pattern_description, input_features,"
+            " output_characteristics, human_feedback_signals, sample_size, learned_from_feedback_ids, superseded_by_run,"
+            " times_applied, sentence) VALUES (%s, 'quality_threshold', %s, '{}', '{\"cut\": 3}', '{}', 9, %s, %s, %s, 'said')",
+            *(agent, f"f{place} | threshold", ids, uuid.uuid4() if superseded else None, applied),
+        )
+    bench.execute(
+        "INSERT INTO rejected_feedback (source, row_id, reason) SELECT 'review_feedback', id::text, 'score out of bounds'"
+        " FROM review_feedback"
+    )
+    bench.execute("ANALYZE")  # as autovacuum does: Postgres keeps frequent values of every column
+
+
+def _receipt(bench: Bench, receipt_id: str) -> Receipt:
+    return read_receipt(bench.database, receipt_id)
+
+
+@contextmanager
+def _interrupted_at(state: str) -> Iterator[None]:
+    """The process dies when a step is complete and not yet written down."""
+
+    def die(connection: Connection, receipt: Receipt, reached: str, now: datetime, **found: object) -> None:
+        if reached == state:
+            raise Killed
+        advance(connection, receipt, reached, now, **found)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(forgetting, "advance", die)
+        yield
+
+
+def test_a_reviewer_is_gone_whatever_interrupts_it(bench: Bench) -> None:
+    for state, name in zip(STATES[1:], bench.people(), strict=False):
+        reviews = bench.world.reviews.loc[bench.world.reviews["reviewer_id"] == name, "feedback_id"].tolist()
+        words = (name, reviews[0], reviews[-1])
+        assert {word for word, _ in bench.traces(*words)} == set(words)
+        with _interrupted_at(state), pytest.raises(Killed):
+            forget(bench.installation, "reviewer", name)
+        (unfinished,) = read_unfinished(bench.database)
+        assert unfinished.state == STATES[STATES.index(state) - 1]
+        assert unfinished.target is not None
+        # What is written is gone from the first step on; the receipt alone still knows whom to look for.
+        assert not bench.execute("SELECT FROM review_feedback WHERE reviewer_id = %s", name)
+        runs = len(bench.relearned)
+
+        (document,) = finish_forgetting(bench.installation)
+
+        assert (document["state"], document["receipt_id"]) == ("done", unfinished.id)
+        assert list(document["times"]) == list(STATES)
+        assert document["id_sha256"] == hashed(document["salt"], name)
+        assert document["counts"]["review_feedback"] == len(reviews)
+        assert document["dagster_run_id"] == bench.relearned[-1]
+        # A pass that was published is repeated only where that was not written down.
+        assert len(bench.relearned) - runs == (state in ("withdrawn", "relearned"))
+        assert bench.traces(*words) == set()
+        assert bench.plain.pending() == []
+        assert finish_forgetting(bench.installation) == []
+    assert bench.count("forget_receipts") == 4
+
+
+def test_what_goes_with_a_reviewer(bench: Bench) -> None:
+    name, other = bench.people()[:2]
+    document = forget(bench.installation, "reviewer", name)
+    left = bench.world.reviews[bench.world.reviews["reviewer_id"] != name]
+    assert bench.count("review_feedback") == len(left)
+    assert bench.count("agent_performance") == len(bench.world.executions)
+    assert document["counts"] == {
+        "review_feedback": len(bench.world.reviews) - len(left),
+        "rejected_feedback": len(bench.world.reviews) - len(left),
+        "human_preference_models": 2,
+        "quality_forecasts": 1,
+        "agent_learning_patterns": 3,
+    }
+    assert bench.execute("SELECT count(*) FROM human_preference_models WHERE reviewer_id = %s", other) == [(2,)]
+    # What is not found any more goes, unless it was applied: then its counters stay.
+    rows = bench.execute(
+        "SELECT times_applied, sentence, learned_from_feedback_ids FROM agent_learning_patterns ORDER BY times_applied"
+    )
+    (live, applied) = rows
+    assert (live[1], set(map(str, live[2]))) == ("said", set(left["feedback_id"]))
+    assert applied == (7, None, None)
+    top, receipt = tables_of("`feedback-pipeline forget --reviewer ID")
+    assert (list(top), list(receipt)) == (["receipts"], list(document))
+    assert set(STATES) <= set(re.findall(r"\w+", receipt["state"]))
+    # The model that knew them is champion no more, and has no files any more.
+    with bench.database.snapshot() as connection:
+        assert read_champion(connection) is None
+    assert bench.tracking.removed == [[1]]
+    assert bench.execute("SELECT tags ? 'forgotten', champion_until >= champion_since FROM quality_models") == [(True, True)]
+    assert document["model_versions"] == [1]
+
+
+def test_one_review_and_one_content(bench: Bench) -> None:
+    reviews = bench.world.reviews
+    one, content = str(reviews["feedback_id"].iloc[0]), str(reviews["content_id"].iloc[-1])
+    document = forget(bench.installation, "feedback", one.upper())
+    assert document["counts"]["review_feedback"] == 1
+    assert document["id_sha256"] == hashed(document["salt"], one)
+    assert bench.traces(one) == set()
+
+    of_content = reviews[reviews["content_id"] == content]
+    execution = str(of_content["execution_id"].iloc[0])
+    (run,) = bench.execute("SELECT id::text FROM agent_performance WHERE execution_id = %s", execution)
+    bench.execute(
+        "INSERT INTO learning_applications VALUES (gen_random_uuid(), 'p', 1, %s, %s, true, .5, NULL, now())",
+        *(of_content["agent_name"].iloc[0], execution),
+    )
+    document = forget(bench.installation, "content", content)
+    assert (
+        document["counts"].items()
+        >= {
+            "review_feedback": len(of_content),
+            "content_review_workflows": 1,
+            "agent_performance": 1,
+            "learning_applications": 1,
+        }.items()
+    )
+    assert document["counts"]["agent_decisions"] >= 1
+    assert bench.traces(content, execution, run[0], *of_content["feedback_id"]) == set()
+    assert bench.count("review_feedback") == len(reviews) - 1 - len(of_content)
+
+
+def test_an_execution_of_two_contents_stays(bench: Bench) -> None:
+    content, execution = bench.world.reviews[["content_id", "execution_id"]].iloc[0]
+    other = str(uuid.uuid4())
+    bench.execute("INSERT INTO content_review_workflows (content_id, workflow_execution_id) VALUES (%s, %s)", other, execution)
+    document = forget(bench.installation, "content", content)
+    assert document["counts"]["content_review_workflows"] == 1
+    assert "agent_performance" not in document["counts"]
+    assert bench.execute("SELECT count(*) FROM agent_performance WHERE execution_id = %s", execution) == [(1,)]
+    assert bench.traces(content) == set()
+
+
+def test_a_question_to_a_reviewer_goes_with_its_trial(bench: Bench) -> None:
+    name, (agent, *_) = bench.people()[0], bench.world.reviews["agent_name"]
+    bench.execute(
+        "INSERT INTO agent_recommendations (recommendation_id, agent_name, rank, kind, direction, target, expected_effect,"
+        " evidence, text, action, learning_run_id) SELECT '00000000-0000-4000-8000-00000000000a', %s, 1, 'ask_reviewer_standard',"
+        " 'ask', '{}', '{}', '{}', 'ask', jsonb_build_object('reviewer_id', %s::text), learning_run_id FROM learning_runs",
+        *(agent, name),
+    )
+    bench.execute(
+        "INSERT INTO pattern_effects (pattern_id, trial, agent_name, state, p_on, target, reason, since, started_at)"
+        " VALUES ('00000000-0000-4000-8000-00000000000a', 1, %s, 'probation', .5, '{}', 'on trial', now(), now())",
+        agent,
+    )
+    counts = forget(bench.installation, "reviewer", name)["counts"]
+    assert (counts["agent_recommendations"], counts["pattern_effects"]) == (1, 1)
+    assert bench.traces(name) == set()
+
+
+def test_an_unknown_id_changes_nothing(bench: Bench) -> None:
+    tables = ("review_feedback", "quality_forecasts", "human_preference_models", "feedback_changes", "forget_receipts")
+    before = [bench.count(table) for table in tables]
+    for kind in ("reviewer", "feedback", "content"):
+        with pytest.raises(NotFound, match=f"no {kind} 'nobody'.*nothing was changed"):
+            forget(bench.installation, kind, "nobody")
+    for kind, identifier in (("reviewer", ""), ("agent", "writer")):
+        with pytest.raises(UserError, match="name a reviewer, feedback, content"):
+            forget(bench.installation, kind, identifier)
+    assert [bench.count(table) for table in tables] == before
+    with bench.database.snapshot() as connection:
+        assert read_champion(connection) is not None
+    assert (bench.relearned, bench.tracking.removed) == ([], [])
+
+
+def test_several_unfinished_ones_share_one_pass_and_say_how_to_go_on(bench: Bench) -> None:
+    first, second, third = bench.people()[:3]
+    bench.fails = True
+    with pytest.raises(LearningError, match=r"step x failed; the rows are deleted.*`feedback-pipeline forget` without an id"):
+        forget(bench.installation, "reviewer", first)
+    begin_forgetting(bench.installation, "reviewer", second)
+    # Whatever pass comes first, there is nothing of them to read.
+    assert traces([first, second], [], [Path(bench.plain.settings.home)]) == set()
+    bench.fails, bench.tracking.away = False, True
+    with pytest.raises(StoreUnavailable, match=r"MLflow is away; the rows are deleted"):
+        forget(bench.installation, "reviewer", third)
+    assert [receipt.state for receipt in read_unfinished(bench.database)] == ["relearned"] * 3
+    # Asked for again it is not unknown, but what is under way.
+    bench.tracking.away = False
+    document = forget(bench.installation, "reviewer", first)
+    assert document["state"] == "done"
+    assert document["id_sha256"] == hashed(document["salt"], first)
+    assert read_unfinished(bench.database) == []
+    assert (len(bench.relearned), bench.tracking.removed) == (1, [[1]])
+    assert bench.traces(first, second, third) == set()
+
+
+def test_two_processes_finish_the_same_once(bench: Bench) -> None:
+    begin_forgetting(bench.installation, "reviewer", bench.people()[0])
+    learning, go_on = threading.Event(), threading.Event()
+
+    def relearn(days: Sequence[date]) -> str:
+        learning.set()
+        assert go_on.wait(60)
+        return bench._relearn(days)
+
+    slow = dataclasses.replace(bench.installation, relearn=relearn)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(finish_forgetting, slow)
+        assert learning.wait(60)
+        second = pool.submit(finish_forgetting, slow)
+        asking = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s"
+        deadline = time.monotonic() + 60
+        while bench.execute(asking, "SELECT pg_try_advisory_lock%")[0][0] < 2:
+            assert time.monotonic() < deadline
+        go_on.set()
+        assert [document["state"] for document in first.result()] == ["done"]
+        assert second.result() == []
+    assert len(bench.relearned) == 1
+
+
+def test_what_is_left_behind_by_a_process_that_died(bench: Bench, tmp_path: Path) -> None:
+    """A data file that no manifest names, an artifact that no list names."""
+    name = bench.people()[0]
+    days = next(iter((tmp_path / "store").iterdir())) / "days"
+    file = next(each for each in sorted(days.rglob("human_feedback-*.parquet")) if name in str(_column(each)))
+    (file.parent / "human_feedback-000000000000000000000000.parquet").write_bytes(file.read_bytes())
+    (file.parent / "feature_table-0.parquet.abc.tmp").write_bytes(file.read_bytes()[:200])
+    orphan = days.parent / "results" / "a-run" / "preference_models"
+    orphan.mkdir(parents=True)
+    (orphan / "reviews.parquet").write_bytes(file.read_bytes())
+    forget(bench.installation, "reviewer", name)
+    assert bench.traces(name) == set()
+    assert not list((tmp_path / "store").rglob("*.tmp"))
+
+
+def _column(file: Path) -> list[Any]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(file, columns=["reviewer_id"])["reviewer_id"].to_pylist())
+
+
+def test_before_anything_was_learned_nothing_is_learned(database: Database, tmp_path: Path, small_world: World) -> None:
+    write_world(database, small_world)
+    bench = Bench(Pass.at(database, tmp_path), small_world)
+    document = forget(bench.installation, "reviewer", bench.people()[0])
+    assert (document["learning_run_id"], document["champion"], document["model_versions"]) == (None, None, [])
+    assert (bench.relearned, bench.tracking.removed) == ([], [])
+    assert bench.traces(bench.people()[0]) == set()
+
+
+def test_a_pass_that_is_running_is_waited_for(bench: Bench) -> None:
+    """It would publish the reviewer again: it has read the reviews already."""
+    from feedback_pipeline.storage.pass_lock import learning_pass_lock
+
+    class Waiting(Exception):
+        """Instead of the end of the other pass."""
+
+    def wait() -> None:
+        raise Waiting
+
+    asked = dataclasses.replace(bench.installation, on_wait=wait)
+    with learning_pass_lock(bench.database, lambda: None), pytest.raises(Waiting):
+        forget(asked, "reviewer", bench.people()[0])
+    assert bench.count("review_feedback") == len(bench.world.reviews)
+    assert bench.count("forget_receipts") == 0
