@@ -451,6 +451,10 @@ def test_dagster_finds_the_definitions(run: Run) -> None:
     assert "All code locations passed validation" in done.stdout + done.stderr
 
 
+def _ports() -> dict[str, str]:
+    return {f"FEEDBACK_{service}_PORT": str(_free_port()) for service in ("DAGSTER", "API", "MLFLOW")}
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -499,7 +503,7 @@ def _eventually(condition: Callable[[], object], what: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_up_serves_and_leaves_nothing_behind(number: signal.Signals, tmp_path_factory: pytest.TempPathFactory) -> None:
     home, port, mlflow_port = tmp_path_factory.mktemp("up"), _free_port(), _free_port()
-    ports = {"FEEDBACK_DAGSTER_PORT": str(port), "FEEDBACK_MLFLOW_PORT": str(mlflow_port)}
+    ports = _ports() | {"FEEDBACK_DAGSTER_PORT": str(port), "FEEDBACK_MLFLOW_PORT": str(mlflow_port)}
     variables = _variables(FEEDBACK_HOME=str(home), **ports)
     with (home / "output").open("w") as output:
         server = subprocess.Popen([*COMMAND, "up"], stdout=output, stderr=output, env=variables)
@@ -535,9 +539,9 @@ def _use_mlflow(url: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variable", ["FEEDBACK_DAGSTER_PORT", "FEEDBACK_MLFLOW_PORT"])
+@pytest.mark.parametrize("variable", ["FEEDBACK_DAGSTER_PORT", "FEEDBACK_API_PORT", "FEEDBACK_MLFLOW_PORT"])
 def test_up_names_the_port_that_is_taken(installation: dict[str, str], variable: str) -> None:
-    ports = {"FEEDBACK_DAGSTER_PORT": str(_free_port()), "FEEDBACK_MLFLOW_PORT": str(_free_port())}
+    ports = _ports()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
