@@ -221,7 +221,7 @@ def test_from_nothing_to_findings(run: Run, tmp_path: Path) -> None:
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert "feedback-pipeline learn" in failed.stderr
     empty = _json(run("status", "--json"))
-    assert empty == {"agents": [], "last_run": None, "champion": None}
+    assert empty == {"agents": [], "last_run": None, "champion": None, "trigger": None}
 
     wrote = _good(
         run("simulate", "--agents", "3", "--executions", "60", "--reviewers", "8", "--seed", "4", "--until", "2026-06-30")

@@ -112,6 +112,8 @@ def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
         done_reading.set()
         reader.join()
         service.stop()
+        # What `up` had started again, the server among it, has ended with it.
+        EmbeddedPostgres(home).ensure_running()
         settings = Settings(home=home, database_url=SecretStr(database.url), store_url=None)
         found = compare(database, settings)
     _tell(story, writers, reader, quiet_after)
