@@ -235,7 +235,7 @@ def test_from_nothing_to_findings(run: Run, tmp_path: Path) -> None:
     assert "Reading" in _good(learned)
     assert learned.stderr == ""
     status = _json(run("status", "--json"))
-    assert set(status) == {"agents", "last_run", "champion"}
+    assert set(status) == {"agents", "last_run", "champion", "trigger"}
     assert set(status["agents"][0]) == {"agent_name", "status", "parts", "pending", "n_contents", "learning_run_id"}
     assert {agent["n_contents"] for agent in status["agents"]} == {60}
     assert {"sample_size", "patterns_learned", "correlations_found", "execution_time_seconds"} <= set(status["last_run"])
