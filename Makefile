@@ -54,7 +54,9 @@ bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.publish
 	@$(BIN)/python -m benchmarks.quality
 	@$(BIN)/python -m benchmarks.forecasts
+	@$(BIN)/python -m benchmarks.api
 	@$(BIN)/python -m benchmarks.shop_effects
+	@$(BIN)/python -m benchmarks.sdk
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

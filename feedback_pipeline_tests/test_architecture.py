@@ -107,6 +107,12 @@ def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
     assert not names & set(HEAVY)
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if _room(_name(path)) == "schemas"], ids=_name)
+def test_what_the_api_and_its_clients_share_needs_pydantic_alone(path: Path) -> None:
+    names = {name.split(".")[0] for name in _imports(_tree(path))}
+    assert names - {"pydantic", "feedback_pipeline"} <= sys.stdlib_module_names
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=_name)
 def test_packages_hold_a_docstring_and_nothing_else(path: Path) -> None:
     body = _tree(path).body

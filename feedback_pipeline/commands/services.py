@@ -5,9 +5,9 @@ import shutil
 import click
 
 
-@click.command(short_help="Serve the UIs of Dagster and MLflow until Ctrl-C.")
+@click.command(short_help="Serve the API and the UIs until Ctrl-C.")
 def up() -> None:
-    """Serve the UIs of Dagster and MLflow and run schedules and queued runs, until Ctrl-C.
+    """Serve the HTTP API and the UIs of Dagster and MLflow, and run schedules and queued runs, until Ctrl-C.
 
     Starts the embedded PostgreSQL where no database is configured, and applies migrations.
     """

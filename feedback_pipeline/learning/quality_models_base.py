@@ -2,13 +2,14 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from feedback_pipeline.errors import LearningError
 from feedback_pipeline.learning.panel import Floats, Ints
@@ -125,7 +126,7 @@ class QualityModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _limited(self) -> AbstractContextManager[object]:
         # Small products on a busy machine: the threads of BLAS wait for each other longer than one works.
-        return cast(AbstractContextManager[object], threadpool_limits(limits={"blas": 1, "openmp": self.threads}))
+        return cast(AbstractContextManager[object], _libraries().limit(limits={"blas": 1, "openmp": self.threads}))
 
     def _learn(self, rows: TrainingRows) -> None:
         raise NotImplementedError
@@ -205,6 +206,12 @@ def full_standing(rows: TrainingRows) -> Standing:
     """From all training rows, for rows to come; the shared code of unknown reviewers is left out."""
     found = Standing.of(rows.agent, rows.reviewer, rows.y, len(rows.agents), rows.n_reviewers)
     return Standing(found.mean, found.level, found.severity[:-1])
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Looked for once: that takes longer than one forecast. They are loaded by the imports of the models."""
+    return ThreadpoolController()
 
 
 def _looked_up(value: Floats, code: Ints) -> Floats:

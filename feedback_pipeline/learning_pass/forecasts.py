@@ -15,6 +15,7 @@ from feedback_pipeline.learning.quality_rows import output_rows
 from feedback_pipeline.learning_pass.champion import load_champion
 from feedback_pipeline.learning_pass.inputs import PREFERENCE_MODELS, Window, learning_window
 from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.bulk import nullable
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation
@@ -143,11 +144,14 @@ def forecast_features(
         raise UserError(f"of another type than the model knows: {', '.join(wrong)}; send numbers, and texts for categories")
     given = numbers | {name: features.get(name) for name in known.categories}
     people = [None, *dict.fromkeys(reviewers)]
-    row = pd.DataFrame({"agent_name": [agent_name]} | {name: [value] for name, value in given.items()})
-    X = output_rows(row.loc[[0] * len(people)].reset_index(drop=True), known, people)
+    outputs = pd.DataFrame({name: [value] * len(people) for name, value in ({AGENT: agent_name} | given).items()})
+    X = output_rows(outputs, known, people)
     said = model.logged.forecast(X)
-    rows = said[list(_FORECAST)].astype(object).where(said[list(_FORECAST)].notna(), None).to_dict("records")
-    forecasts = [{"agent_name": agent_name, "reviewer_id": person} | one for person, one in zip(people, rows, strict=True)]
+    rows = zip(*(nullable(said[name]) for name in _FORECAST), strict=True)
+    forecasts = [
+        {"agent_name": agent_name, "reviewer_id": person} | dict(zip(_FORECAST, row, strict=True))
+        for person, row in zip(people, rows, strict=True)
+    ]
     return FeatureForecasts(forecasts, sorted(set(features) - {*known.numeric, *known.categories}))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import uuid4
@@ -12,7 +12,7 @@ from feedback_pipeline.sdk.async_client import AsyncLearningClient
 from feedback_pipeline.sdk.client import LearningClient
 from feedback_pipeline.sdk.handlers import GUIDANCE, HANDLERS, Handler
 from feedback_pipeline.sdk.recording import Recording, as_current
-from feedback_pipeline.sdk.results import Applied, LearnedImprovements
+from feedback_pipeline.sdk.results import Applied
 
 LEARNING_APPLIED = "learning_applied"
 """Key of the metadata of a result."""
@@ -72,8 +72,8 @@ class LearningEnhancedAgent:
     def _is_async(self) -> bool:
         return inspect.iscoroutinefunction(cast("Any", self).execute)
 
-    def load_learned_improvements(self) -> LearnedImprovements | Awaitable[LearnedImprovements]:
-        """Read what was learned; it is kept, so that `apply_learned_improvements` need not wait.
+    def load_learned_improvements(self) -> Any:
+        """Read what was learned (`LearnedImprovements`); it is kept, so that `apply_learned_improvements` need not wait.
 
         Raises:
             FeedbackError: as `LearningClient.improvements`.
@@ -82,8 +82,8 @@ class LearningEnhancedAgent:
             return asyncio.to_thread(self._client.improvements, self.learning_agent_name)
         return self._client.improvements(self.learning_agent_name)
 
-    def apply_learned_improvements(self, input_data: Any, *, execution_id: str | None = None) -> Applied | Awaitable[Applied]:
-        """Adapt an input, by lot, and record it: see `LearningClient.apply`. Without an execution_id a new one is made."""
+    def apply_learned_improvements(self, input_data: Any, *, execution_id: str | None = None) -> Any:
+        """Adapt an input, by lot, and record it (`Applied`): see `LearningClient.apply`. No execution_id = a new one."""
         named = execution_id or uuid4().hex
         return asyncio.to_thread(self._apply, input_data, named) if self._is_async else self._apply(input_data, named)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 import time
 import uuid
@@ -55,11 +56,15 @@ class KeptAnswers(Generic[M]):
         self._model, self._folder, self._identity = model, folder, identity
         self._max_age, self._retry, self._now = options.max_age_seconds, options.retry_seconds, now
         self._kept: dict[str, _Kept[M]] = {}
-        self._guard = threading.Lock()
-        self._asking: dict[str, threading.Lock] = {}
+        self._begin()
         # Since when, and why: asking again at once would bring the same.
         self._away: tuple[float, StoreError] | None = None
         self._nothing: dict[str, tuple[float, UserError]] = {}
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
+        self._guard = threading.Lock()
+        self._asking: dict[str, threading.Lock] = {}
 
     def fresh(self, key: str) -> M | None:
         """An answer that need not be asked for, None if there is none."""
@@ -79,6 +84,8 @@ class KeptAnswers(Generic[M]):
         Raises:
             StoreError: the service cannot be asked, and nothing is kept.
         """
+        if self._owner != os.getpid():
+            self._begin()  # a thread that a fork did not copy may have held them
         with self._guard:
             asking = self._asking.setdefault(key, threading.Lock())
         # One of many threads asks; the others wait for what it hears.

@@ -63,9 +63,7 @@ class PostgresTransport:
 
         with _reachable(), self._database.connect() as connection:
             found = read_forecasts(self._database, query.agent_name, query.execution_id, query.reviewers)
-            document = found | {"provenance": read_provenance(connection)}
-        document["forecasts"] = [each | {"made_at": each["made_at"].isoformat()} for each in document["forecasts"]]
-        return document
+            return found | {"provenance": read_provenance(connection)}
 
     def send(self, kind: str, items: Sequence[bytes]) -> Acknowledgement:
         """Store a batch of JSON records of one kind.

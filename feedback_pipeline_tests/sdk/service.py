@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import urllib3
 
 from feedback_pipeline.sdk import Bounds, ClientOptions
 from feedback_pipeline.sdk.transport import Acknowledgement, Document, Fetched, ForecastQuery, Unacceptable
 from feedback_pipeline.storage.database import Database
 
+WITH_THE_API = [pytest.mark.slow, pytest.mark.xdist_group("sdk")]
 PROMPT = ClientOptions(max_age_seconds=0.0, retry_seconds=0.0, outbox=Bounds(batch_seconds=0.0, sync=False))
 """Nothing is kept, waited for or flushed to a disk longer than needed."""
 

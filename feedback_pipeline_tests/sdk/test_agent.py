@@ -26,9 +26,10 @@ from feedback_pipeline.sdk import (
 from feedback_pipeline.sdk.agent import LearnedResult
 from feedback_pipeline.sdk.handlers import Handler, Input
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline_tests.sdk.service import PROMPT, Api
+from feedback_pipeline_tests.sdk.service import PROMPT, WITH_THE_API, Api
 from feedback_pipeline_tests.sdk.test_client import AGENT, rows
 
+pytestmark = WITH_THE_API
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -97,7 +98,7 @@ def check(agent: Enhanced, result: Result, name: str, published: Database) -> No
 
 def test_an_agent_executes_with_what_it_has_learned(client: LearningClient, published: Database) -> None:
     agent = Enhanced(client)
-    assert agent.load_learned_improvements().agent_name == AGENT  # type: ignore[union-attr]
+    assert agent.load_learned_improvements().agent_name == AGENT
     for _ in range(4):
         name = uuid.uuid4().hex
         check(agent, agent.execute_with_learning({"topic": "tea"}, "now", execution_id=name), name, published)
@@ -107,8 +108,8 @@ def test_an_awaited_agent_executes_with_what_it_has_learned(url: str, tmp_path: 
     async def work() -> tuple[Awaited, Result, str]:
         async with AsyncLearningClient(url, spool=tmp_path, options=PROMPT) as client:
             agent, name = Awaited(client), uuid.uuid4().hex
-            assert (await agent.load_learned_improvements()).agent_name == AGENT  # type: ignore[misc]
-            applied = await agent.apply_learned_improvements({"topic": "tea"})  # type: ignore[misc]
+            assert (await agent.load_learned_improvements()).agent_name == AGENT
+            applied = await agent.apply_learned_improvements({"topic": "tea"})
             assert applied.learning_applied.execution_id
             result = await agent.execute_with_learning({"topic": "tea"}, context="now", execution_id=name)
             check(agent, result, name, published)

@@ -13,9 +13,10 @@ from feedback_pipeline.learning.holdout import assign
 from feedback_pipeline.sdk import AsyncLearningClient, LearningClient
 from feedback_pipeline.sdk.transport import ServiceAway, open_transport
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline_tests.sdk.service import PROMPT, Api
+from feedback_pipeline_tests.sdk.service import PROMPT, WITH_THE_API, Api
 from feedback_pipeline_tests.storage.publications import agent_names
 
+pytestmark = WITH_THE_API
 AGENT, OTHER = agent_names(2)
 
 

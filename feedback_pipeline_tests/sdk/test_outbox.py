@@ -25,7 +25,7 @@ from feedback_pipeline.sdk.transport import ServiceAway
 from feedback_pipeline_tests.sdk.service import StandIn
 
 REVIEW = {"client_id": uuid.UUID(int=9), "execution_id": "1"}
-QUICK = Bounds(batch_seconds=0.0, sync=False, block_seconds=0.05)
+QUICK = Bounds(batch_seconds=0.0, sync=False, block_seconds=30.0)
 FAILURES: list[Exception] = [ServiceAway("away"), StoreError("broken"), UserError("token"), KeyError("a bug")]
 
 

@@ -37,7 +37,7 @@ def guarded(learned_world: LearnedWorld) -> Iterator[TestClient]:
         yield client
 
 
-def _routes() -> list[tuple[str, str, str]]:
+def routes_with_scopes() -> list[tuple[str, str, str]]:
     """Method, an address and the scope of every route."""
     found = []
     for route in (route for router in ROUTERS for route in router.routes):
@@ -49,7 +49,7 @@ def _routes() -> list[tuple[str, str, str]]:
 
 
 def test_every_route_answers_those_alone_who_have_its_scope(guarded: TestClient) -> None:
-    routes = _routes()
+    routes = routes_with_scopes()
     described = guarded.get("/openapi.json").json()["paths"]
     assert len(routes) == sum(map(len, described.values())) >= 24
     for method, path, scope in routes:
@@ -70,7 +70,7 @@ def test_every_route_answers_those_alone_who_have_its_scope(guarded: TestClient)
 
 
 def test_what_changes_something_needs_more_than_reading() -> None:
-    scopes = {(method, path.removeprefix(PREFIX)): scope for method, path, scope in _routes()}
+    scopes = {(method, path.removeprefix(PREFIX)): scope for method, path, scope in routes_with_scopes()}
     assert {scope for (method, path), scope in scopes.items() if method == "POST" and path != "/forecasts"} == {"write", "admin"}
     assert scopes["POST", "/forget"] == scopes["GET", "/forget/x"] == "admin"
 

@@ -1,5 +1,7 @@
 """What the OpenAPI description says is what is answered: generated requests find no answer that it does not know."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -10,8 +12,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.result import Ok
 
 from feedback_pipeline.serving.access import PREFIX
+from feedback_pipeline.serving.problems import PROBLEMS, STATUSES
 from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld
-from feedback_pipeline_tests.serving.test_access import bearer, tokens
+from feedback_pipeline_tests.serving.test_access import bearer, routes_with_scopes, tokens
 
 pytestmark = WHOLE_ROOM
 
@@ -57,3 +60,12 @@ def _hold_against_its_description(operation: APIOperation[Any, Any, Any, Any], a
         case.call_and_validate(headers=bearer("admin"), checks=CHECKS)
 
     hold()
+
+
+def test_every_route_and_every_kind_of_problem_stands_in_the_reference() -> None:
+    section = (Path(__file__).parents[2] / "docs/reference.md").read_text().split("## HTTP API")[1].split("\n## ")[0]
+    routes = set(re.findall(r"^\| (\w+) \| `(/[^`]*)` \| (\w+) \|", section, re.MULTILINE))
+    told = {(method, re.sub(r"{[^}]*}", "x", PREFIX + path), scope) for method, path, scope in routes}
+    assert told == {one for one in routes_with_scopes() if one[1].startswith(PREFIX)}
+    kinds = {(name, int(status)) for name, status in re.findall(r"^\| ([\w-]+) \| (\d+) \|", section, re.MULTILINE)}
+    assert kinds == {(kind.name, kind.status) for kind in [*PROBLEMS.values(), *STATUSES.values()]}
