@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from feedback_pipeline.cli import main
-from feedback_pipeline.commands.serving import free_ports
+from feedback_pipeline.commands.ports import free_ports
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate

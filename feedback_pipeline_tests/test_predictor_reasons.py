@@ -10,7 +10,8 @@ import pytest
 
 from feedback_pipeline.learning.quality_features import FeatureList
 from feedback_pipeline.learning.quality_rows import QualityRows
-from feedback_pipeline.learning_pass.predictor import champion_coverage, drift_of, reason_to_train, shifts, with_columns
+from feedback_pipeline.learning_pass.champion_watch import champion_coverage, drift_of, reason_to_train, shifts
+from feedback_pipeline.learning_pass.predictor import with_columns
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.past_forecasts import past_forecasts

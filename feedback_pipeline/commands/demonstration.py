@@ -12,9 +12,10 @@ from psycopg import sql
 from feedback_pipeline.commands.forecasts_rendering import print_queue
 from feedback_pipeline.commands.passes import learn_and_report, set_window
 from feedback_pipeline.commands.patterns_rendering import print_advice
+from feedback_pipeline.commands.ports import free_ports
 from feedback_pipeline.commands.rendering import print_highlights
 from feedback_pipeline.commands.reviewers_rendering import print_reviewer_highlights
-from feedback_pipeline.commands.serving import free_ports, serve, single_server
+from feedback_pipeline.commands.serving import serve, single_server
 from feedback_pipeline.commands.worlds import write_simulated_world
 from feedback_pipeline.environment import prepared, settings_from_environment
 from feedback_pipeline.learning.features import FLEET

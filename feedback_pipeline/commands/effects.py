@@ -2,7 +2,7 @@
 
 import click
 
-from feedback_pipeline.commands.results import print_json
+from feedback_pipeline.commands.results import print_result
 
 
 @click.command(short_help="Show whether applying recommendations helps.")
@@ -16,7 +16,4 @@ def effectiveness(agent: str | None, as_json: bool) -> None:
 
     with readable_database(settings_from_environment()) as database:
         document = read_effects(database, agent)
-    if as_json:
-        print_json(document)
-    else:
-        print_effects(document)
+    print_result(document, as_json, print_effects)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from feedback_pipeline.commands.results import print_json
+from feedback_pipeline.commands.results import print_result
 
 
 @click.command(short_help="Show how outputs without a review will be judged.")
@@ -30,10 +30,7 @@ def forecast(agent: str | None, execution: str | None, reviewers: tuple[str, ...
     else:
         with readable_database(settings) as database:
             document = read_forecasts(database, agent, execution)
-    if as_json:
-        print_json(document)
-    else:
-        print_forecasts(document)
+    print_result(document, as_json, print_forecasts)
 
 
 @click.command(short_help="Show which outputs to review first.")
@@ -52,10 +49,7 @@ def queue(limit: int, as_json: bool) -> None:
     settings = settings_from_environment()
     with readable_database(settings) as database:
         document = draw_queue(database, settings.seed, limit, datetime.now(UTC).date())
-    if as_json:
-        print_json(document)
-    else:
-        print_queue(document)
+    print_result(document, as_json, print_queue)
 
 
 @click.command(short_help="Show how many reviews could be spared, at what risk.")
@@ -69,7 +63,4 @@ def autoapproval(as_json: bool) -> None:
     settings = settings_from_environment()
     with readable_database(settings) as database:
         document = read_auto_approval(database, settings)
-    if as_json:
-        print_json(document)
-    else:
-        print_auto_approval(document)
+    print_result(document, as_json, print_auto_approval)

@@ -2,7 +2,7 @@
 
 import click
 
-from feedback_pipeline.commands.results import print_json
+from feedback_pipeline.commands.results import print_result
 
 
 @click.command(short_help="Show the tested patterns of an agent or the fleet.")
@@ -20,10 +20,7 @@ def patterns(agent: str | None, fleet: bool, as_json: bool) -> None:
 
     with readable_database(settings_from_environment()) as database:
         document = read_patterns(database, agent or FLEET)
-    if as_json:
-        print_json(document)
-    else:
-        print_patterns(document)
+    print_result(document, as_json, print_patterns)
 
 
 @click.command(short_help="Show what an agent should do differently.")
@@ -37,10 +34,7 @@ def improvements(agent: str, as_json: bool) -> None:
 
     with readable_database(settings_from_environment()) as database:
         document = read_improvements(database, agent)
-    if as_json:
-        print_json(document)
-    else:
-        print_improvements(document)
+    print_result(document, as_json, print_improvements)
 
 
 @click.command(short_help="Show where an agent does well, and what to try next.")
@@ -54,7 +48,4 @@ def strategy(agent: str, as_json: bool) -> None:
 
     with readable_database(settings_from_environment()) as database:
         document = read_strategy(database, agent)
-    if as_json:
-        print_json(document)
-    else:
-        print_strategy(document)
+    print_result(document, as_json, print_strategy)

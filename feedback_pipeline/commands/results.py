@@ -1,9 +1,12 @@
 """Commands that show what was learned: findings, status."""
 
 import json
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
+
+Document = dict[str, Any]
 
 _FINDINGS: Final = ("agent_name", "status", "parts", "window", "n_contents", "n_reviewers", "learning_run_id")
 _FINDING: Final = (
@@ -58,3 +61,11 @@ def status(as_json: bool) -> None:
 def print_json(document: object) -> None:
     """Print what a command returns as JSON; NaN is refused."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_result(document: Document, as_json: bool, print_words: Callable[[Document], None]) -> None:
+    """Print what a command found: as JSON, or in words."""
+    if as_json:
+        print_json(document)
+    else:
+        print_words(document)

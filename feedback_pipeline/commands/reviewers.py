@@ -2,7 +2,7 @@
 
 import click
 
-from feedback_pipeline.commands.results import print_json
+from feedback_pipeline.commands.results import print_json, print_result
 
 
 @click.command(short_help="Show who is strict and what each one wants.")
@@ -39,7 +39,4 @@ def agreement(agent: str | None, as_json: bool) -> None:
 
     with readable_database(settings_from_environment()) as database:
         document = read_agreement(database, FLEET if agent is None else agent)
-    if as_json:
-        print_json(document)
-    else:
-        print_agreement(document)
+    print_result(document, as_json, print_agreement)

@@ -3,19 +3,19 @@
 import fcntl
 import ipaddress
 import json
-import socket
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
+from feedback_pipeline.commands.ports import require_free
 from feedback_pipeline.environment import LOOPBACK, Environment
 from feedback_pipeline.errors import StoreUnavailable, UserError
 from feedback_pipeline.processes import LONGEST_PAUSE_S, Children, Service, wait_for_stop
@@ -28,8 +28,6 @@ API_PATH: Final = "/api/v2/learning"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
 ORPHANS_EVERY_S: Final = 10.0
-_PORTS_TRIED: Final = 50
-_LAST_PORT: Final = 65535
 
 
 @contextmanager
@@ -48,14 +46,6 @@ def single_server(settings: Settings) -> Iterator[None]:
         yield
 
 
-def free_ports(settings: Settings) -> Settings:
-    """The settings with the ports they name, or the next ones that are free on loopback."""
-    dagster = _free_port(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
-    api = _free_port(settings.api_port, "FEEDBACK_API_PORT", besides=[dagster])
-    mlflow = _free_port(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=[dagster, api])
-    return settings.model_copy(update={"dagster_port": dagster, "api_port": api, "mlflow_port": mlflow})
-
-
 def serve(environment: Environment) -> None:
     """Runs the web UIs and the daemon until Ctrl-C or SIGTERM; ends them and everything they started.
 
@@ -64,10 +54,10 @@ def serve(environment: Environment) -> None:
         StoreError: a service has never stayed up and keeps ending.
     """
     settings = environment.settings
-    _require_free(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
-    _require_free(settings.api_port, "FEEDBACK_API_PORT", besides=[settings.dagster_port])
+    require_free(settings.dagster_port, "FEEDBACK_DAGSTER_PORT")
+    require_free(settings.api_port, "FEEDBACK_API_PORT", besides=[settings.dagster_port])
     if environment.serves_mlflow:
-        _require_free(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=[settings.dagster_port, settings.api_port])
+        require_free(settings.mlflow_port, "FEEDBACK_MLFLOW_PORT", besides=[settings.dagster_port, settings.api_port])
     environment.adopt()
     from feedback_pipeline.orchestration.orphans import watch_for_orphans
 
@@ -235,25 +225,3 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_port(wanted: int, variable: str, besides: Collection[int] = ()) -> int:
-    for port in range(wanted, min(wanted + _PORTS_TRIED, _LAST_PORT + 1)):
-        if port not in besides and _is_free(port):
-            return port
-    raise UserError(f"no free port from {wanted} on; set {variable}")
-
-
-def _require_free(port: int, variable: str, besides: Collection[int] = ()) -> None:
-    if port in besides or not _is_free(port):
-        raise UserError(f"port {port} on {LOOPBACK} is taken; stop what uses it or set {variable} to another one")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True

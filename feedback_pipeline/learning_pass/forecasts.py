@@ -13,13 +13,13 @@ from feedback_pipeline.learning.conformal import Conformal
 from feedback_pipeline.learning.quality_features import AGENT, REVIEWER, FeatureList
 from feedback_pipeline.learning.quality_rows import output_rows
 from feedback_pipeline.learning_pass.champion import load_champion
+from feedback_pipeline.learning_pass.champion_watch import own_errors
 from feedback_pipeline.learning_pass.inputs import PREFERENCE_MODELS, Window, learning_window
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.bulk import nullable
-from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation
-from feedback_pipeline.storage.past_forecasts import past_forecasts
 from feedback_pipeline.storage.published_forecasts import write_forecasts
 from feedback_pipeline.storage.reading_forecasts import NO_CHAMPION
 from feedback_pipeline.storage.reading_models import KnownModel, read_champion
@@ -61,7 +61,8 @@ def forecast_unreviewed(
                 facts | {"forecasts": 0, "reason": "the quality predictor has no champion yet"}, pd.DataFrame()
             )
         outputs = read_unreviewed(connection, settings, *days, new_to=champion.model_version).to_pandas()
-        lately = _lately(connection, settings, champion)
+        # Intervals follow the reviews of what the champion has said so far.
+        lately = Conformal.of(*own_errors(connection, settings, champion))
     facts |= {"model_version": champion.model_version, "unreviewed": len(outputs)}
     if outputs.empty:
         return ForecastOutcome(facts | {"forecasts": 0, "reason": "no output without a forecast waits for a review"}, outputs)
@@ -157,15 +158,6 @@ def forecast_features(
 
 def _window(store: FeatureStore, lookback_days: int | None, now: datetime) -> Window:
     return learning_window(store, lookback_days, now.astimezone(UTC).date())
-
-
-def _lately(connection: Connection, settings: Settings, champion: KnownModel) -> Conformal | None:
-    """Where reviews have come in around what the champion said since it is one: its intervals follow them."""
-    if champion.champion_since is None:
-        return None
-    past = past_forecasts(connection, settings.score_bounds, champion.champion_since.astimezone(UTC).date())
-    own = past.model_version == champion.model_version
-    return Conformal.of((past.review_score - past.score)[own], past.reviewed_at[own])
 
 
 def _forecast(

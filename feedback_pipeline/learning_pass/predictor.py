@@ -6,8 +6,8 @@ says which of them is the champion, and the alias in MLflow follows.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -17,33 +17,30 @@ import pandas as pd
 from feedback_pipeline.errors import StoreError, StoreUnavailable, UserError
 from feedback_pipeline.learning.calibration import ece
 from feedback_pipeline.learning.permutation_importance import forward_importance
-from feedback_pipeline.learning.population_stability import stability
 from feedback_pipeline.learning.preferences import overall_bounds
 from feedback_pipeline.learning.promotion import Promotion, promotes
 from feedback_pipeline.learning.quality import MIN_OUTPUTS, Training, train
-from feedback_pipeline.learning.quality_drift import Reference, watch
+from feedback_pipeline.learning.quality_drift import Reference
 from feedback_pipeline.learning.quality_features import AGENT, REVIEWER, FeatureList
 from feedback_pipeline.learning.quality_models import CANDIDATES
 from feedback_pipeline.learning.quality_models_threads import fastest_threads
 from feedback_pipeline.learning.quality_predictor import PREDICTION_COLUMNS
-from feedback_pipeline.learning.quality_rows import QualityRows, review_rows
+from feedback_pipeline.learning.quality_rows import review_rows
 from feedback_pipeline.learning_pass.champion import load_champion, require_new_numbers
+from feedback_pipeline.learning_pass.champion_watch import drift_of, reason_to_train, shifts
 from feedback_pipeline.learning_pass.cores import usable_cores
 from feedback_pipeline.learning_pass.inputs import raw_panel
 from feedback_pipeline.learning_pass.training_records import candidate_record, comparison, parent_record, version_tags
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage import tracking_models as logged
-from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation
-from feedback_pipeline.storage.past_forecasts import PastForecasts, past_forecasts
 from feedback_pipeline.storage.published_forecasts import QualityModel, set_champion, write_model
 from feedback_pipeline.storage.reading_models import KnownModel, read_champion, read_history, read_newest
 from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline.storage.tracking_registry import CHALLENGER, CHAMPION
 
-NEW_SHARE: Final = 0.1
-OLDEST: Final = timedelta(days=7)
 _EXAMPLES: Final = 5
 _WORTH_MEASURING: Final = 20_000
 
@@ -69,7 +66,7 @@ class PredictorOutcome:
     candidates: pd.DataFrame = field(repr=False)
     history: pd.DataFrame = field(repr=False)
     runs: tuple[str, ...]
-    stability: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    stability: pd.DataFrame = field(repr=False)
 
 
 def train_if_due(
@@ -95,13 +92,11 @@ def train_if_due(
         counts |= {"trained": "no", "reason": f"{rows.n_outputs} outputs with a score; a predictor needs {MIN_OUTPUTS}"}
         due = None
     if due is None:
-        outcome = _outcome(database, tracking, learning_run_id, counts, pd.DataFrame(), ())
-        return replace(outcome, stability=shifted)
+        return _outcome(database, tracking, learning_run_id, counts, shifted, pd.DataFrame(), ())
     require_new_numbers(tracking, newest)
     threads = _threads(len(rows.y))
     training = train(rows, overall_bounds(panel.aspects, settings.score_bounds), settings.seed, time.perf_counter, threads)
-    outcome = _record(database, tracking, training, champion, draw, learning_run_id, counts, due, settings, now, shifted)
-    return replace(outcome, stability=shifted)
+    return _record(database, tracking, training, champion, draw, learning_run_id, counts, due, settings, now, shifted)
 
 
 def _kept_versions(tracking: Tracking) -> set[int]:
@@ -112,74 +107,6 @@ def _threads(n_reviews: int) -> int:
     """As many as are fastest on this machine; below some size measuring that takes longer than it saves."""
     cores = usable_cores()
     return fastest_threads(time.perf_counter, (1, cores)) if cores > 1 and n_reviews >= _WORTH_MEASURING else 1
-
-
-def shifts(rows: QualityRows, since_ns: int | None) -> pd.DataFrame:
-    """How far outputs reviewed since the last training differ from those before, by feature: `population_stability.stability`.
-
-    Args:
-        rows: The reviews of the window.
-        since_ns: Moment of the last review it was trained on; None = none, and the later half stands for the new ones.
-    """
-    by_output = pd.Series(rows.moment).groupby(rows.output).agg(["idxmin", "min"])
-    since = by_output["min"].median() if since_ns is None else since_ns
-    old, new = (rows.X.iloc[by_output.loc[side, "idxmin"]] for side in (by_output["min"] <= since, by_output["min"] > since))
-    return stability(old, new, rows.features.numeric, rows.features.categories)
-
-
-def reason_to_train(
-    rows: QualityRows, newest: KnownModel | None, champion: KnownModel | None, alarm: str | None, now: datetime
-) -> str | None:
-    """Why a model is trained now, or None.
-
-    Args:
-        rows: The reviews of the window.
-        newest: The model of the last training.
-        champion: The champion.
-        alarm: What the charts of the champion's errors say, or None; of a week after the last training.
-        now: The time.
-    """
-    if champion is None or newest is None:
-        return "there is no champion"
-    if alarm is not None:
-        return alarm
-    first = pd.Series(rows.moment).groupby(rows.output).min().to_numpy()
-    new = int((first > int(newest.metrics.get("last_review_ns") or 0)).sum())
-    if new >= NEW_SHARE * max(int(newest.metrics.get("n_outputs") or 0), 1):
-        return f"{new} outputs were reviewed since the last training"
-    if now - newest.trained_at >= OLDEST:
-        return f"the last training is {(now - newest.trained_at).days} days old"
-    return None
-
-
-def drift_of(connection: Connection, settings: Settings, champion: KnownModel | None, now: datetime) -> str | None:
-    """What an alarm on the champion's errors says, of a week that ended after the last training; None without one."""
-    if champion is None or champion.champion_since is None:
-        return None
-    past = past_forecasts(connection, settings.score_bounds, champion.champion_since.astimezone(UTC).date())
-    own = past.model_version == champion.model_version
-    residual = past.review_score - past.score
-    newest = read_newest(connection)
-    since = None if newest is None else int(newest.trained_at.timestamp() * 1e9)
-    found = watch(_reference(champion), residual[own], past.reviewed_at[own], int(now.timestamp() * 1e9), since)
-    if found.alarm is None:
-        return None
-    return (
-        f"since the week of {found.alarm.week} reviews come out {found.alarm.direction} than forecast ({found.alarm.statistic})"
-    )
-
-
-def champion_coverage(past: PastForecasts) -> tuple[float | None, int]:
-    """Share of reviews inside the interval they were forecast with, and how many; None without any."""
-    counted = np.isfinite(past.low) & np.isfinite(past.review_score) & ~past.abstained
-    inside = (past.review_score >= past.low) & (past.review_score <= past.high)
-    return (float(inside[counted].mean()) if counted.any() else None), int(counted.sum())
-
-
-def _reference(champion: KnownModel) -> Reference:
-    kept = champion.metrics.get("reference") or {}
-    number = {name: np.nan if kept.get(name) is None else float(kept[name]) for name in ("mean", "sd", "design_effect")}
-    return Reference(**number, n=int(kept.get("n") or 0), reason=kept.get("reason"))
 
 
 def _record(
@@ -239,7 +166,7 @@ def _record(
         counts |= {
             "refused_features": f"{', '.join(training.refused)}: they repeat the score, so they are known only after the review"
         }
-    outcome = _outcome(database, tracking, learning_run_id, counts, comparison(training), (parent, *runs.values()))
+    outcome = _outcome(database, tracking, learning_run_id, counts, shifted, comparison(training), (parent, *runs.values()))
     tracking.models.remove_old_files()
     return outcome
 
@@ -249,6 +176,7 @@ def _outcome(
     tracking: Tracking,
     learning_run_id: str,
     counts: dict[str, Any],
+    shifted: pd.DataFrame,
     candidates: pd.DataFrame,
     runs: tuple[str, ...],
 ) -> PredictorOutcome:
@@ -260,7 +188,7 @@ def _outcome(
         if named is None or named.number != champion.model_version:
             tracking.models.set_alias(CHAMPION, champion.model_version)
     counts = counts | {"champion": champion and champion.model_version, "champion_candidate": champion and champion.candidate}
-    return PredictorOutcome(learning_run_id, counts, candidates, history, runs)
+    return PredictorOutcome(learning_run_id, counts, candidates, history, runs, shifted)
 
 
 def _against_champion(tracking: Tracking, training: Training, champion: KnownModel | None) -> tuple[Promotion | None, str]:

@@ -24,7 +24,7 @@ EVERY_S: Final = 900
 )
 def drift_sensor(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.RunRequest | dg.SkipReason:
     """Asks for a training while the alarm is on; a pass that is under way trains by itself."""
-    from feedback_pipeline.learning_pass.predictor import drift_of
+    from feedback_pipeline.learning_pass.champion_watch import drift_of
     from feedback_pipeline.storage.reading_models import read_champion
     from feedback_pipeline.storage.trigger_book import Entry, was_asked, write_entry
 

@@ -29,7 +29,7 @@ _COVERAGE = "forecasts_cover_reviews"
 )
 def predictor_checks(context: dg.AssetCheckExecutionContext, database: DatabaseResource) -> Iterator[dg.AssetCheckResult]:
     """Looks at the champion and at what became of its forecasts."""
-    from feedback_pipeline.learning_pass.predictor import drift_of
+    from feedback_pipeline.learning_pass.champion_watch import drift_of
     from feedback_pipeline.orchestration.quality_evidence import beaten_by_baseline, drifted, thin_agents
     from feedback_pipeline.orchestration.quality_report import shifted_features
     from feedback_pipeline.storage.reading import read_status
@@ -58,16 +58,13 @@ def predictor_checks(context: dg.AssetCheckExecutionContext, database: DatabaseR
 )
 def forecasts_cover_reviews(database: DatabaseResource) -> dg.AssetCheckResult:
     """Holds the forecasts of the champions against the reviews that came after them."""
-    from feedback_pipeline.learning_pass.predictor import champion_coverage
+    from feedback_pipeline.learning_pass.champion_watch import champion_coverage, past_of_its_time
     from feedback_pipeline.orchestration.quality_evidence import coverage_off
-    from feedback_pipeline.storage.past_forecasts import past_forecasts
     from feedback_pipeline.storage.reading_models import read_champion
 
     with in_own_words(), database.open().snapshot() as connection:
-        champion = read_champion(connection)
-        # Of the champion's own time: a good past would hide a bad present.
-        first = None if champion is None or champion.champion_since is None else champion.champion_since.astimezone(UTC).date()
-        evidence = coverage_off(*champion_coverage(past_forecasts(connection, Settings().score_bounds, first)))
+        past = past_of_its_time(connection, Settings(), read_champion(connection))
+        evidence = coverage_off(*champion_coverage(past))
     return check_result(QUALITY_FORECASTS, _COVERAGE, evidence, warning=True)
 
 

@@ -18,11 +18,10 @@ class Champion(Lenient):
     metrics: dict[str, Any]
 
 
-class Forecast(Lenient):
-    """The expected judgement of one output by one reviewer; reviewer_id null = the average reviewer."""
+class FeatureForecast(Lenient):
+    """The expected judgement of an output by one reviewer; reviewer_id null = the average reviewer."""
 
     agent_name: str
-    execution_id: str
     reviewer_id: str | None
     score: float | None
     low: float | None
@@ -31,6 +30,12 @@ class Forecast(Lenient):
     abstain: bool
     reason: str | None
     model_version: int
+
+
+class Forecast(FeatureForecast):
+    """As a forecast of features, of the output of an execution."""
+
+    execution_id: str
     made_at: str
 
 
@@ -53,20 +58,6 @@ class FeatureForecastRequest(Strict):
         "taken as missing"
     )
     reviewers: list[Name] = Field(default_factory=list, max_length=100, description="also what these would say")
-
-
-class FeatureForecast(Lenient):
-    """As a forecast, of features."""
-
-    agent_name: str
-    reviewer_id: str | None
-    score: float | None
-    low: float | None
-    high: float | None
-    p_approve: float | None
-    abstain: bool
-    reason: str | None
-    model_version: int
 
 
 class FeatureForecasts(Answer):
