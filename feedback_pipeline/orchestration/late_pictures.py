@@ -1,7 +1,7 @@
 """Pictures that wait until what agents read is published: drawing takes as long as learning.
 
-A run that publishes draws them after the publication, and hands them in as observations, which the page of an asset shows beside
-the materialization they belong to. A run that publishes nothing draws at once.
+A run that publishes draws them after the publication, and hands them in as observations: the web UI shows those in the tab Events
+of an asset, not in its Overview. A run that publishes nothing draws at once.
 """
 
 from collections.abc import Callable, Iterator
