@@ -45,7 +45,10 @@ class Settings(BaseSettings):
         description="address the web UIs of `up` and `demo` listen on; they have no login, so let a proxy ask for one",
     )
     dagster_port: int = Field(default=3000, ge=1, le=65535, description="port of the Dagster UI")
-    api_port: int = Field(default=8000, ge=1, le=65535, description="port of the HTTP API")
+    dagster_url: str | None = Field(
+        default=None, description="address of the Dagster UI as people reach it, for links; unset: its port on this machine"
+    )
+    api_port: int = Field(default=8000, ge=1, le=65535, description="port of the page and the HTTP API")
     api_tokens: Annotated[
         dict[str, ApiToken],
         Field(

@@ -82,6 +82,7 @@ def _settings(user: Settings) -> Settings:
         store_url=None,
         score_bounds={"*": (0.0, 10.0)},
         dagster_port=user.dagster_port,
+        dagster_url=None,
         api_port=user.api_port,
         api_tokens=user.api_tokens,
         mlflow_port=user.mlflow_port,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from feedback_pipeline.learning.panel import Floats
 from feedback_pipeline.learning.population_stability import stability
-from feedback_pipeline.learning.quality_drift import Reference, watch
+from feedback_pipeline.learning.quality_drift import Drift, Reference, watch
 from feedback_pipeline.learning.quality_rows import QualityRows
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Connection
@@ -59,17 +59,23 @@ def reason_to_train(
 
 def drift_of(connection: Connection, settings: Settings, champion: KnownModel | None, now: datetime) -> str | None:
     """What an alarm on the champion's errors says, of a week that ended after the last training; None without one."""
-    if champion is None:
-        return None
+    return None if champion is None else alarm_in_words(watch_champion(connection, settings, champion, now))
+
+
+def watch_champion(connection: Connection, settings: Settings, champion: KnownModel, now: datetime) -> Drift:
+    """The charts of the champion's errors until now; an alarm is of a week that ended after the last training."""
     residual, reviewed_at = own_errors(connection, settings, champion)
     newest = read_newest(connection)
     since = None if newest is None else int(newest.trained_at.timestamp() * 1e9)
-    found = watch(_reference(champion), residual, reviewed_at, int(now.timestamp() * 1e9), since)
-    if found.alarm is None:
+    return watch(_reference(champion), residual, reviewed_at, int(now.timestamp() * 1e9), since)
+
+
+def alarm_in_words(drift: Drift) -> str | None:
+    """Since when, and which way; None without an alarm."""
+    if drift.alarm is None:
         return None
-    return (
-        f"since the week of {found.alarm.week} reviews come out {found.alarm.direction} than forecast ({found.alarm.statistic})"
-    )
+    alarm = drift.alarm
+    return f"since the week of {alarm.week} reviews come out {alarm.direction} than forecast ({alarm.statistic})"
 
 
 def past_of_its_time(connection: Connection, settings: Settings, champion: KnownModel | None) -> PastForecasts:

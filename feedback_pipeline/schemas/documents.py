@@ -133,6 +133,75 @@ class Runs(Page):
     runs: list[Row]
 
 
+class Links(Answer):
+    """Where people find the rest; null where it is not served."""
+
+    dagster: str
+    mlflow: str | None
+
+
+class Bin(Lenient):
+    """Forecasts of about the same P(approve) beside what people decided."""
+
+    low: float
+    high: float
+    n: int
+    forecast: float | None = Field(description="mean P(approve); null = no output in it")
+    approved: float | None = Field(description="share approved")
+
+
+class Outcome(Lenient):
+    """The first forecast that the champion of its time made of an output, beside the reviews that came later."""
+
+    agent_name: str
+    execution_id: str
+    model_version: int
+    p_approve: float | None
+    approved: bool | None = Field(description="more than half of the decisions approve; null = nobody decided")
+    score: float | None
+    low: float | None
+    high: float | None
+    review_score: float | None = Field(description="overall score of the first review with one, points")
+    abstain: bool
+    made_at: str
+    reviewed_at: str
+
+
+class Outcomes(Page):
+    """Forecasts beside outcomes, the latest reviews first."""
+
+    agent_name: str | None
+    n_outputs: int = Field(description="outputs with a forecast and a later review")
+    n_decided: int = Field(description="those with a decision whose forecast does not abstain: what calibration is of")
+    n_inside: int = Field(description="reviews inside the interval they were forecast with")
+    n_intervals: int = Field(description="reviews with an interval")
+    ece: float | None = Field(description="expected calibration error; null = nothing decided")
+    calibration: list[Bin]
+    outcomes: list[Outcome]
+
+
+class DriftWeek(Lenient):
+    """Errors (review less forecast) of the champion in one week, or in thin weeks together."""
+
+    week: str = Field(description="its Monday")
+    n: int
+    mean: float
+    z: float
+    ewma: float
+    ewma_limit: float
+    cusum_higher: float
+    cusum_lower: float
+
+
+class Drift(Answer):
+    """Whether reviews come out otherwise than the champion forecasts."""
+
+    champion: Champion | None
+    alarm: str | None = Field(description="since when, and which way; null = no alarm")
+    reason: str | None = Field(description="why nothing is watched, else null")
+    weeks: list[DriftWeek]
+
+
 class ForgetRequest(Strict):
     """What is to be forgotten."""
 

@@ -56,7 +56,7 @@ def make_service(settings: Settings, database: Database, tracking: Tracking | No
         tracking: The MLflow store; None = there is none.
         dagster: Address of the Dagster web server.
     """
-    connections, runs = Connections(database), DagsterRuns(dagster)
+    connections, runs = Connections(database), DagsterRuns(dagster, settings.dagster_url)
     return Service(
         settings=settings,
         connections=connections,

@@ -46,15 +46,17 @@ class DagsterRuns:
 
     Args:
         address: Of the Dagster web server.
+        shown: Its address as people reach it; None = the same.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, shown: str | None = None) -> None:
         self._address = address.rstrip("/")
+        self.shown: Final = (shown or address).rstrip("/")
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def page(self, run_id: str) -> str:
         """Where the web UI shows a run."""
-        return f"{self._address}/runs/{run_id}"
+        return f"{self.shown}/runs/{run_id}"
 
     def launch(self, tags: Mapping[str, str]) -> str:
         """Start the job that learns, and return the id of its run.

@@ -7,12 +7,13 @@ from fastapi import APIRouter, Depends, Query
 
 from feedback_pipeline.learning_pass.analytics import read_feedback_weeks
 from feedback_pipeline.learning_pass.inputs import open_store
-from feedback_pipeline.schemas.documents import Analytics, AutoApproval, Queue
+from feedback_pipeline.schemas.documents import Analytics, AutoApproval, Drift, Outcomes, Queue
 from feedback_pipeline.schemas.forecasts import FeatureForecastRequest, FeatureForecasts, Forecasts
 from feedback_pipeline.schemas.texts import Name
 from feedback_pipeline.serving.access import PREFIX, READ, Needs
 from feedback_pipeline.serving.analytics import with_effects
 from feedback_pipeline.serving.contract import ERRORS, AgentFilter
+from feedback_pipeline.serving.outcomes import read_drift, read_outcomes
 from feedback_pipeline.serving.pages import USUAL, Cursor, Key, Limit, nulls_last, page
 from feedback_pipeline.serving.service import Document, Serving
 from feedback_pipeline.storage.past_forecasts import read_auto_approval
@@ -61,6 +62,20 @@ def forecast_of_features(wanted: FeatureForecastRequest, serving: Serving) -> Do
     return serving.forecaster.of_features(wanted.agent_name, wanted.features, wanted.reviewers)
 
 
+@router.get("/forecasts/outcomes", responses={200: {"model": Outcomes}}, response_model=None)
+def outcomes(serving: Serving, agent: AgentFilter = None, limit: Limit = USUAL, cursor: Cursor = None) -> Document:
+    """Forecasts beside what people then decided, the latest reviews first, and how well they were calibrated."""
+    document = serving.answer(lambda snapshot: read_outcomes(snapshot, serving.settings, agent))
+    part = page(document["outcomes"], _by_latest, limit, cursor)
+    return document | {"outcomes": part["items"], "next": part["next"]}
+
+
+@router.get("/drift", responses={200: {"model": Drift}}, response_model=None)
+def drift(serving: Serving) -> Document:
+    """Whether reviews come out otherwise than the champion forecasts, week by week."""
+    return serving.answer(lambda snapshot: read_drift(snapshot, serving.settings))
+
+
 @router.get("/queue", responses={200: {"model": Queue}}, response_model=None)
 def queue(
     serving: Serving, limit: Annotated[int, Query(ge=1, le=1000, description="outputs that will be read")] = 20
@@ -78,6 +93,10 @@ def autoapproval(serving: Serving) -> Document:
 
 def _by_week(row: Document) -> Key:
     return (row["agent_name"], row["week"])
+
+
+def _by_latest(row: Document) -> Key:
+    return (-datetime.fromisoformat(row["reviewed_at"]).timestamp(), row["agent_name"], row["execution_id"])
 
 
 def _by_approval(row: Document) -> Key:

@@ -11,9 +11,9 @@ router = APIRouter(tags=["operation"])
 
 
 @router.get("/health", responses={200: {"description": "The process answers"}})
-async def health() -> dict[str, str]:
-    """Whether the process lives; it asks nobody else."""
-    return {"status": "alive"}
+async def health(serving: Serving) -> dict[str, str | bool]:
+    """Whether the process lives, and whether requests need a token; it asks nobody else."""
+    return {"status": "alive", "tokens": bool(serving.settings.api_tokens)}
 
 
 @router.get("/ready", responses=ERRORS | {200: {"description": "Requests can be answered"}})

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from feedback_pipeline.errors import UserError
-from feedback_pipeline.schemas.documents import Runs
+from feedback_pipeline.schemas.documents import Links, Runs
 from feedback_pipeline.schemas.runs import LearningStarted, Run
 from feedback_pipeline.serving.access import ADMIN, PREFIX, READ, WRITE, Needs
 from feedback_pipeline.serving.contract import ERRORS, Agent, Identifier
@@ -38,6 +38,13 @@ def learn(
         Needs(ADMIN).check(request)
     started = start_learning(serving.connections, serving.runs, serving.settings, agent, lookback_days)
     return started | {"provenance": serving.provenance()}
+
+
+@router.get("/links", responses={200: {"model": Links}}, response_model=None, dependencies=[Depends(Needs(READ))])
+def links(serving: Serving) -> Document:
+    """Where people find the web UIs of Dagster and MLflow."""
+    found = {"dagster": serving.runs.shown, "mlflow": serving.settings.mlflow_url or None}
+    return found | {"provenance": serving.provenance()}
 
 
 @router.get("/runs", responses={200: {"model": Runs}}, response_model=None, dependencies=[Depends(Needs(READ))])

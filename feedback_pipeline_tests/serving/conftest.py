@@ -1,5 +1,7 @@
 """One small world, learned from once, with a champion; tests that write take agents of their own names."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from psycopg import sql
+from pydantic import SecretStr
 
 from feedback_pipeline.learning_pass.forecasts import forecast_unreviewed
 from feedback_pipeline.learning_pass.predictor import train_if_due
+from feedback_pipeline.serving import __main__ as process
 from feedback_pipeline.serving.access import PREFIX
 from feedback_pipeline.serving.application import create_app, make_service
 from feedback_pipeline.settings import ApiToken, Settings
@@ -46,6 +51,28 @@ class LearnedWorld:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self.database.connect() as connection:
             return connection.execute(query.encode(), values).fetchall()
+
+
+@contextmanager
+def served(world: LearnedWorld, tokens: dict[str, ApiToken] | None = None) -> Iterator[str]:
+    """Address of a server of the process that `up` starts, on a free port."""
+    settings = world.settings.model_copy(
+        update={"database_url": SecretStr(world.database.url), "api_port": 1, "api_tokens": tokens or {}}
+    )
+    config = process.configuration(settings)
+    config.port = 0
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        host, port = server.servers[0].sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
+from playwright.sync_api import expect
 from psycopg import sql
 
 from feedback_pipeline.environment import Environment, prepared
@@ -29,7 +30,8 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
-from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld
+from feedback_pipeline_tests.page.conftest import chromium
+from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld, served
 
 pytestmark = WHOLE_ROOM
 
@@ -105,6 +107,35 @@ def test_a_pass_is_started_once_over_what_changed(
     tags = installation_tag(environment.database) | PASS_TAG
     assert {key: run.tags[key] for key in tags} == tags
     assert FIRST < date.fromisoformat(run.tags[RANGE_START_TAG]) < date.fromisoformat(run.tags[RANGE_END_TAG]) == UNTIL
+
+
+def test_the_page_starts_a_pass_and_says_how_far_it_is(
+    environment: Environment, learned_world: LearnedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.variables.items():
+        monkeypatch.setenv(name, value)
+    with web_server(environment) as dagster, DagsterInstance.get() as instance, chromium() as browser:
+        settings = environment.settings.model_copy(update={"dagster_port": int(dagster.rpartition(":")[2])})
+        with served(LearnedWorld(environment.database, settings, learned_world.tracking)) as address:
+            first, second = (browser.new_page() for _ in range(2))
+            for page in (first, second):
+                page.goto(address)
+                page.get_by_role("button", name="Learn now").click()
+                expect(page.get_by_role("status")).to_contain_text("The learning pass waits for its turn.")
+                expect(page.get_by_role("button", name="Learn now")).to_be_disabled()
+            (run,) = instance.get_runs()
+            for page in (first, second):
+                link = page.get_by_role("link", name="This run in Dagster")
+                expect(link).to_have_attribute("href", f"{dagster}/runs/{run.run_id}")
+            instance.report_run_canceled(run)
+            for page in (first, second):
+                expect(page.get_by_role("status")).to_contain_text("The learning pass was cancelled.")
+                expect(page.get_by_role("button", name="Learn now")).to_be_enabled()
+            first.get_by_role("button", name="Learn now").click()
+            expect(first.get_by_role("status")).to_contain_text("The learning pass waits for its turn.")
+            (again,) = [one for one in instance.get_runs() if one.run_id != run.run_id]
+            instance.report_run_failed(again)
+            expect(first.get_by_role("status")).to_contain_text("The learning pass failed; its page in Dagster says why.")
 
 
 def test_every_status_of_dagster_has_a_name() -> None:

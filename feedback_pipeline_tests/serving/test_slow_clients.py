@@ -2,20 +2,17 @@
 
 import resource
 import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import httpx2
 import pytest
-import uvicorn
+from pydantic import SecretStr
 
 from feedback_pipeline.serving import __main__ as process
 from feedback_pipeline.serving import patience
 from feedback_pipeline.serving.access import PREFIX
 from feedback_pipeline.serving.connections import READERS
-from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld
+from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld, served
 
 pytestmark = WHOLE_ROOM
 
@@ -24,40 +21,13 @@ HALF_A_REQUEST = f"GET {PREFIX}/agents HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ".
 HALF_A_BODY = f"POST {PREFIX}/executions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\n{{".encode()
 
 
-@contextmanager
-def _served(world: LearnedWorld) -> Iterator[str]:
-    """The server as `up` starts it, on a free port."""
-    config = process.configuration(world.settings.model_copy(update={"database_url": _Secret(world.database.url), "api_port": 1}))
-    config.port = 0
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        host, port = server.servers[0].sockets[0].getsockname()
-        yield f"http://{host}:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-class _Secret:
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def get_secret_value(self) -> str:
-        return self._value
-
-
 def test_a_thousand_slow_clients_do_not_starve_the_readers(
     learned_world: LearnedWorld, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     process._allow_files(min(hard, 2 * DAWDLERS + 500))
     monkeypatch.setattr(patience, "HEADERS_S", 3.0)
-    with _served(learned_world) as address, ExitStack() as sockets:
+    with served(learned_world) as address, ExitStack() as sockets:
         host, port = address.removeprefix("http://").split(":")
         dawdlers = [sockets.enter_context(socket.create_connection((host, int(port)))) for _ in range(DAWDLERS)]
         for k, dawdler in enumerate(dawdlers):
@@ -79,6 +49,7 @@ def test_without_tokens_nobody_but_this_machine_is_listened_to(
 ) -> None:
     from feedback_pipeline_tests.serving.test_access import tokens
 
-    settings = learned_world.settings.model_copy(update={"database_url": _Secret(learned_world.database.url), "host": "0.0.0.0"})  # noqa: S104
+    everywhere = {"database_url": SecretStr(learned_world.database.url), "host": "0.0.0.0"}  # noqa: S104
+    settings = learned_world.settings.model_copy(update=everywhere)
     assert process.configuration(settings).host == "127.0.0.1"
     assert process.configuration(settings.model_copy(update={"api_tokens": tokens()})).host == "0.0.0.0"  # noqa: S104
