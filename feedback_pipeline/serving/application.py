@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from feedback_pipeline.errors import FeedbackError
@@ -45,6 +46,16 @@ _ABOUT: Final = (
     "What agents are to do differently, learned from human reviews. Every answer carries its provenance; errors are problem "
     "details (RFC 9457). Scopes of tokens: read, write, admin."
 )
+
+
+class _Page(StaticFiles):
+    """The files of the page: a browser asks whether they have changed, since those of a package are dated long ago."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        """As the framework's, to be checked again each time."""
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def make_service(settings: Settings, database: Database, tracking: Tracking | None, dagster: str) -> Service:
@@ -95,7 +106,6 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(router)
     for kind in (FeedbackError, psycopg.Error, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
-    if STATIC.is_dir():
-        app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    app.mount("/", _Page(directory=STATIC, html=True), name="page")
     describe(app)
     return app

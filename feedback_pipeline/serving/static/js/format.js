@@ -1,7 +1,7 @@
 // Numbers and times as people read them. What is undefined is a dash.
 
 export const DASH = "–";
-const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 const MOMENT = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
