@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
 	command -v $$name >/dev/null 2>&1 && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-fast lint format bench clean
+.PHONY: help setup demo test test-fast lint format bench campaign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,9 +54,14 @@ bench: $(STAMP) ## the measurements quoted in the README
 	@$(BIN)/python -m benchmarks.publish
 	@$(BIN)/python -m benchmarks.quality
 	@$(BIN)/python -m benchmarks.forecasts
+	@$(BIN)/python -m benchmarks.ticks
+	@$(BIN)/python -m benchmarks.latency
 	@$(BIN)/python -m benchmarks.api
 	@$(BIN)/python -m benchmarks.shop_effects
 	@$(BIN)/python -m benchmarks.sdk
+
+campaign: $(STAMP) ## twenty minutes of faults against everything `up` starts, then every row is compared
+	@$(BIN)/python -m reliability.campaign --minutes 20
 
 clean: ## remove the environment and caches; .feedback/ with the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
