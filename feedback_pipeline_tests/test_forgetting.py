@@ -1,5 +1,6 @@
 """What goes with a reviewer, a review and a content; and a forgetting that is interrupted after any of its steps."""
 
+import contextlib
 import dataclasses
 import re
 import threading
@@ -13,17 +14,29 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import psycopg
 import pytest
 
-from feedback_pipeline.errors import LearningError, NotFound, StoreUnavailable, UserError
-from feedback_pipeline.learning_pass import forgetting
-from feedback_pipeline.learning_pass.forgetting import Installation, begin_forgetting, finish_forgetting, forget
+from feedback_pipeline.errors import LearningError, NotFound, StoreError, StoreUnavailable, UserError
+from feedback_pipeline.learning_pass import forgetting_steps
+from feedback_pipeline.learning_pass.forgetting import begin_forgetting, finish_forgetting, forget
+from feedback_pipeline.learning_pass.forgetting_steps import Installation
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import World, simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Connection, Database
-from feedback_pipeline.storage.forget_receipts import STATES, Receipt, advance, hashed, read_receipt, read_unfinished
+from feedback_pipeline.storage.forget_receipts import (
+    BEGUN_AGAIN,
+    STATES,
+    Receipt,
+    advance,
+    hashed,
+    read_receipt,
+    read_unfinished,
+    unfinished_receipts,
+)
 from feedback_pipeline.storage.reading_models import read_champion
+from feedback_pipeline.storage.reviews_intake import insert_reviews
 from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline_tests.passes import Pass
 from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
@@ -99,7 +112,10 @@ class Bench:
         return int(self.execute(f"SELECT count(*) FROM {table}")[0][0])
 
     def traces(self, *words: str) -> set[tuple[str, str]]:
-        return traces(words, [self.database], [Path(self.plain.settings.home)])
+        """Also in what the server has logged."""
+        log = Path(self.execute("SHOW data_directory")[0][0]).with_name("server.log")
+        logged = {(word, log.name) for word in words if word in log.read_text()}
+        return logged | traces(words, [self.database], [Path(self.plain.settings.home)])
 
     def people(self) -> list[str]:
         return list(self.world.reviews["reviewer_id"].value_counts().index)
@@ -153,32 +169,53 @@ def _receipt(bench: Bench, receipt_id: str) -> Receipt:
     return read_receipt(bench.database, receipt_id)
 
 
+CLEANING = "cleaning"
+
+
 @contextmanager
-def _interrupted_at(state: str) -> Iterator[None]:
-    """The process dies when a step is complete and not yet written down."""
+def _interrupted_at(place: str) -> Iterator[None]:
+    """The process dies when a step is complete and not yet written down, or before Postgres drops what is left."""
 
     def die(connection: Connection, receipt: Receipt, reached: str, now: datetime, **found: object) -> None:
-        if reached == state:
+        if reached == place:
             raise Killed
         advance(connection, receipt, reached, now, **found)
 
+    def die_at_once(database: Database) -> None:
+        raise Killed
+
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(forgetting, "advance", die)
+        monkeypatch.setattr(forgetting_steps, "advance", die)
+        if place == CLEANING:
+            monkeypatch.setattr(forgetting_steps, "clean_pages", die_at_once)
         yield
 
 
+def _fail_to_write(bench: Bench, reviewer: str, comment: str) -> None:
+    """A review that does not get in: its statement fails."""
+    one = {"client_id": str(uuid.uuid4()), "execution_id": bench.world.reviews["execution_id"].iloc[0], "comments": comment}
+    with bench.database.connect() as locking, bench.database.connect() as writing:
+        locking.execute("LOCK TABLE review_feedback")
+        writing.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            insert_reviews(writing, [one | {"reviewer_id": reviewer, "decision": "reject"}])
+
+
 def test_a_reviewer_is_gone_whatever_interrupts_it(bench: Bench) -> None:
-    for state, name in zip(STATES[1:], bench.people(), strict=False):
+    for place, name in zip((*STATES[1:], CLEANING), bench.people(), strict=True):
         reviews = bench.world.reviews.loc[bench.world.reviews["reviewer_id"] == name, "feedback_id"].tolist()
         words = (name, reviews[0], reviews[-1])
         assert {word for word, _ in bench.traces(*words)} == set(words)
-        with _interrupted_at(state), pytest.raises(Killed):
+        _fail_to_write(bench, name, comment=f"marmalade of {name}")
+        with _interrupted_at(place), pytest.raises(Killed):
             forget(bench.installation, "reviewer", name)
         (unfinished,) = read_unfinished(bench.database)
-        assert unfinished.state == STATES[STATES.index(state) - 1]
-        assert unfinished.target is not None
-        # What is written is gone from the first step on; the receipt alone still knows whom to look for.
+        assert unfinished.state == ("swept" if place == CLEANING else STATES[STATES.index(place) - 1])
+        # Only the receipt still knows whom to look for, and no longer than that is needed.
+        assert (unfinished.target is None) == (unfinished.state == "swept")
         assert not bench.execute("SELECT FROM review_feedback WHERE reviewer_id = %s", name)
+        if place == CLEANING:
+            assert (name, f"{bench.database.name}.pg_statistic") in bench.traces(name)
         runs = len(bench.relearned)
 
         (document,) = finish_forgetting(bench.installation)
@@ -189,11 +226,11 @@ def test_a_reviewer_is_gone_whatever_interrupts_it(bench: Bench) -> None:
         assert document["counts"]["review_feedback"] == len(reviews)
         assert document["dagster_run_id"] == bench.relearned[-1]
         # A pass that was published is repeated only where that was not written down.
-        assert len(bench.relearned) - runs == (state in ("withdrawn", "relearned"))
-        assert bench.traces(*words) == set()
+        assert len(bench.relearned) - runs == (place in ("withdrawn", "relearned"))
+        assert bench.traces(*words, "marmalade") == set()
         assert bench.plain.pending() == []
         assert finish_forgetting(bench.installation) == []
-    assert bench.count("forget_receipts") == 4
+    assert bench.count("forget_receipts") == 6
 
 
 def test_what_goes_with_a_reviewer(bench: Bench) -> None:
@@ -313,13 +350,21 @@ def test_several_unfinished_ones_share_one_pass_and_say_how_to_go_on(bench: Benc
     bench.fails, bench.tracking.away = False, True
     with pytest.raises(StoreUnavailable, match=r"MLflow is away; the rows are deleted"):
         forget(bench.installation, "reviewer", third)
-    assert [receipt.state for receipt in read_unfinished(bench.database)] == ["relearned"] * 3
+    unfinished = read_unfinished(bench.database)
+    assert [receipt.state for receipt in unfinished] == ["relearned"] * 3
+    with bench.database.connect() as connection:
+        assert unfinished_receipts(connection) == 3
+    # Whoever asks for them is told why they do not go on; what failed before has been got over.
+    assert all("MLflow is away; the rows are deleted" in receipt.document["failure"]["reason"] for receipt in unfinished)
     # Asked for again it is not unknown, but what is under way.
     bench.tracking.away = False
     document = forget(bench.installation, "reviewer", first)
     assert document["state"] == "done"
     assert document["id_sha256"] == hashed(document["salt"], first)
+    assert document["failure"] is None
     assert read_unfinished(bench.database) == []
+    with bench.database.connect() as connection:
+        assert unfinished_receipts(connection) == 0
     assert (len(bench.relearned), bench.tracking.removed) == (1, [[1]])
     assert bench.traces(first, second, third) == set()
 
@@ -393,3 +438,113 @@ def test_a_pass_that_is_running_is_waited_for(bench: Bench) -> None:
         forget(asked, "reviewer", bench.people()[0])
     assert bench.count("review_feedback") == len(bench.world.reviews)
     assert bench.count("forget_receipts") == 0
+
+
+@contextmanager
+def _writer(bench: Bench, statement: str, *values: object) -> Iterator[Connection]:
+    """A transaction of the platform that has written and not yet committed."""
+    with contextlib.closing(bench.database.connect()) as connection:
+        connection.execute(statement.encode(), values)
+        yield connection
+
+
+REVIEW = (
+    "INSERT INTO review_feedback (workflow_id, reviewer_id, decision, comments, reviewed_at, is_training_data)"
+    " SELECT workflow_id, %s, 'reject', 'late marmalade', reviewed_at, true FROM review_feedback LIMIT 1"
+)
+
+
+def test_what_is_committed_while_it_is_forgotten_goes_too(bench: Bench) -> None:
+    """A pass has learned it by then: all begins again."""
+    name = bench.people()[0]
+    reviews = int((bench.world.reviews["reviewer_id"] == name).sum())
+    with _writer(bench, REVIEW, name) as late:
+
+        def relearn(days: Sequence[date]) -> str:
+            late.commit()
+            return bench._relearn([*days, *bench.plain.pending()])
+
+        document = forget(dataclasses.replace(bench.installation, relearn=relearn), "reviewer", name)
+    assert document["state"] == "done"
+    assert (document["counts"]["review_feedback"], document["counts"][BEGUN_AGAIN]) == (reviews + 1, 1)
+    assert list(document["times"]) == list(STATES)
+    assert document["dagster_run_id"] == bench.relearned[-1] == "dagster 1"
+    assert bench.traces(name, "late marmalade") == set()
+    assert bench.plain.pending() == []
+
+
+def _until_it_waits(bench: Bench) -> None:
+    """For a transaction that writes; the look itself is one of two."""
+    asking = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%%FROM pg_locks%%RowExcl%%'"
+    )
+    deadline = time.monotonic() + 60
+    while bench.execute(asking)[0][0] < 2:
+        assert time.monotonic() < deadline
+
+
+def test_a_transaction_that_is_open_all_the_while_is_waited_for(bench: Bench) -> None:
+    name = bench.people()[0]
+    with ThreadPoolExecutor(1) as pool, _writer(bench, REVIEW, name) as late:
+        impatient = dataclasses.replace(bench.installation, writers_may_take_s=0.3)
+        with pytest.raises(StoreUnavailable, match=rf"open for 0.3 s.*: {late.info.backend_pid}\); the rows are deleted"):
+            forget(impatient, "reviewer", name)
+        (unfinished,) = read_unfinished(bench.database)
+        assert unfinished.state == "retrained"
+        finishing = pool.submit(finish_forgetting, bench.installation)
+        _until_it_waits(bench)
+        late.commit()
+        (document,) = finishing.result(60)
+    assert (document["state"], document["counts"][BEGUN_AGAIN]) == ("done", 1)
+    assert bench.traces(name, "late marmalade") == set()
+
+
+def test_whoever_begins_to_write_later_does_not_hold_it_up(bench: Bench) -> None:
+    first, second = bench.people()[:2]
+    with ThreadPoolExecutor(1) as pool, _writer(bench, REVIEW, first) as early:
+        forgetting = pool.submit(forget, bench.installation, "reviewer", first)
+        _until_it_waits(bench)
+        with _writer(bench, REVIEW, second):
+            early.rollback()
+            document = forgetting.result(60)
+    assert document["state"] == "done"
+    assert BEGUN_AGAIN not in document["counts"]
+
+
+def test_a_late_part_of_a_content_is_known_by_what_has_gone(bench: Bench) -> None:
+    """Its run, decision and review name the execution and the workflow, which name the content, and are deleted."""
+    content, execution, workflow, run = (str(uuid.uuid4()) for _ in range(4))
+    bench.execute(
+        "INSERT INTO content_review_workflows (id, content_id, workflow_execution_id) VALUES (%s, %s, %s)",
+        *(workflow, content, execution),
+    )
+    rest = "INSERT INTO agent_performance (id, agent_name, execution_id) VALUES (%s, 'late', %s)"
+    with _writer(bench, rest, run, execution) as late:
+        late.execute("INSERT INTO agent_decisions (performance_id, reasoning) VALUES (%s, 'late marmalade')", (run,))
+        late.execute("INSERT INTO review_feedback (workflow_id, reviewed_at) VALUES (%s, now())", (workflow,))
+
+        def relearn(days: Sequence[date]) -> str:
+            late.commit()
+            return bench._relearn(days)
+
+        document = forget(dataclasses.replace(bench.installation, relearn=relearn), "content", content)
+    came = {"content_review_workflows", "agent_performance", "agent_decisions", "review_feedback", BEGUN_AGAIN}
+    assert document["counts"] == dict.fromkeys(came, 1)
+    assert bench.traces(content, execution, workflow, run, "late marmalade") == set()
+
+
+def test_rows_that_come_again_and_again_are_named_and_never_called_forgotten(bench: Bench) -> None:
+    name = bench.people()[0]
+
+    def relearn(days: Sequence[date]) -> str:
+        bench.execute(REVIEW, name)
+        return bench._relearn(days)
+
+    with pytest.raises(StoreError, match=r"have come again 3 times.*stop whoever writes them; the rows are deleted"):
+        forget(dataclasses.replace(bench.installation, relearn=relearn), "reviewer", name)
+    (unfinished,) = read_unfinished(bench.database)
+    assert (unfinished.state, unfinished.document["counts"][BEGUN_AGAIN]) == ("withdrawn", 3)
+    assert not bench.execute("SELECT FROM review_feedback WHERE reviewer_id = %s", name)
+    (document,) = finish_forgetting(bench.installation)
+    assert document["state"] == "done"
+    assert bench.traces(name) == set()

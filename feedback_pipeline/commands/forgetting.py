@@ -8,8 +8,9 @@ import click
 
 from feedback_pipeline.commands.rendering import working
 from feedback_pipeline.environment import Environment
-from feedback_pipeline.learning_pass.forgetting import Installation, begin_forgetting, finish_forgetting
-from feedback_pipeline.storage.forget_receipts import Document
+from feedback_pipeline.learning_pass.forgetting import begin_forgetting, finish_forgetting
+from feedback_pipeline.learning_pass.forgetting_steps import Installation
+from feedback_pipeline.storage.forget_receipts import Document, read_receipt
 from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
 
@@ -26,10 +27,13 @@ def forget_and_report(environment: Environment, named: tuple[str, str] | None) -
     """
     environment.adopt()
     installation = installation_of(environment)
-    if named is not None:
-        begin_forgetting(installation, *named)
+    named_receipt = begin_forgetting(installation, *named) if named is not None else None
     with working("Learning without it"):
-        return finish_forgetting(installation)
+        receipts = finish_forgetting(installation)
+    if named_receipt is not None and named_receipt not in {receipt["receipt_id"] for receipt in receipts}:
+        # Another process, such as the API, has finished it with its own.
+        receipts.append(read_receipt(environment.database, named_receipt).document)
+    return receipts
 
 
 def installation_of(environment: Environment) -> Installation:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from feedback_pipeline.commands.rendering import Document, console
+from feedback_pipeline.storage.forget_receipts import BEGUN_AGAIN
 
 
 def print_receipts(receipts: Sequence[Document]) -> None:
@@ -12,12 +13,14 @@ def print_receipts(receipts: Sequence[Document]) -> None:
         out.print("Nothing is left to be forgotten.")
     for receipt in receipts:
         counts = dict(receipt["counts"])
-        named = counts.pop("agent_learning_patterns", 0)
+        named, again = counts.pop("agent_learning_patterns", 0), counts.pop(BEGUN_AGAIN, 0)
         rows = ", ".join(f"{table} {n:,}" for table, n in counts.items()) or "none"
         out.print(
             f"[bold]Forgotten: one {receipt['kind']}.[/] Receipt {receipt['receipt_id']}, {receipt['times']['done'][:19]} UTC"
         )
         out.print(f"  rows deleted: {rows}")
+        if again:
+            out.print(f"  begun again, because more rows had come: {again:,} time{'s' if again > 1 else ''}")
         out.print(f"  patterns whose evidence named it: {named:,}")
         out.print(f"  learned again: {_learned(receipt)}")
         out.print(f"  predictor: {_predictor(receipt)}")

@@ -141,6 +141,8 @@ def print_status(document: Document) -> None:
     if document.get("rejected"):
         refused = ", ".join(f"{reason} {count:,}" for reason, count in document["rejected"].items())
         out.print(f"Refused input: {refused} (table rejected_feedback).")
+    if document.get("forgetting"):
+        out.print(f"Not finished: {document['forgetting']:,} to be forgotten; `feedback-pipeline forget` goes on.")
     champion = document.get("champion")
     if champion:
         named = f"model {champion['model_version']} ({printable(champion['candidate'])})"

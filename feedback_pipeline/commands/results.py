@@ -53,7 +53,7 @@ def status(as_json: bool) -> None:
         document = read_status(database)
     if as_json:
         agents = [{key: agent[key] for key in _AGENT} for agent in document["agents"]]
-        print_json({"agents": agents} | {key: document[key] for key in ("last_run", "champion", "trigger")})
+        print_json(document | {"agents": agents})
     else:
         print_status(document)
 

@@ -17,7 +17,9 @@ class Agents(Page):
     agents: list[Row]
     last_run: Row | None
     champion: Champion | None
+    rejected: dict[str, int]
     trigger: Row | None
+    forgetting: int = Field(description="forgettings that are not finished")
 
 
 class Patterns(Page):
@@ -124,7 +126,7 @@ class Analytics(Page):
 
     agent_name: str | None
     weeks: list[FeedbackWeek]
-    effects: list[Row] = Field(description="what is measured of each trial so far")
+    effects: list[Row] = Field(description="what is measured of each trial so far; in the first part")
 
 
 class Runs(Page):

@@ -24,6 +24,7 @@ from feedback_pipeline.serving import (
     routes_runs,
 )
 from feedback_pipeline.serving.access import Access
+from feedback_pipeline.serving.analytics import FeedbackWeeks
 from feedback_pipeline.serving.connections import Connections
 from feedback_pipeline.serving.contract import describe
 from feedback_pipeline.serving.dagster_runs import DagsterRuns
@@ -76,6 +77,7 @@ def make_service(settings: Settings, database: Database, tracking: Tracking | No
         runs=runs,
         forgetting=Forgetting(database, settings, tracking, runs),
         metrics=Metrics(connections.counts),
+        weeks=FeedbackWeeks(),
     )
 
 

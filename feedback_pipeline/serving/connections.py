@@ -1,7 +1,7 @@
 """The connections of the API: few, readers apart from writers, none waited for longer than a moment."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +26,32 @@ _WHAT_A_READER_NEEDS: Final = (
 
 
 @dataclass(frozen=True, repr=False)
-class OneSnapshot(Database):
+class Pooled(Database):
+    """The database for functions that open connections themselves: what they open comes from the pools, with their limits.
+
+    Attributes:
+        connections: The pools.
+    """
+
+    connections: "Connections"
+
+    def connect(self, *, autocommit: bool = False) -> AbstractContextManager[Connection]:  # type: ignore[override]
+        """A writer's connection in a transaction: these functions use it as a context manager, as that of `Database`."""
+        if autocommit:
+            raise ValueError("a connection of a pool is in a transaction")
+        return self.connections.writing()
+
+    @contextmanager
+    def snapshot(self, same_as: Connection | None = None) -> Iterator[Connection]:
+        """A reader's connection; two of them never share a snapshot."""
+        if same_as is not None:
+            raise ValueError("a snapshot of a pool is its own")
+        with self.connections.snapshot() as one:
+            yield one.connection
+
+
+@dataclass(frozen=True, repr=False)
+class OneSnapshot(Pooled):
     """The database as one snapshot sees it: whatever is read through it, and however often, is of one moment.
 
     Attributes:
@@ -52,6 +77,7 @@ class Connections:
 
     def __init__(self, database: Database, wait_s: float = WAIT_S) -> None:
         self.database = database
+        self.pooled: Final = Pooled(database.url, self)
         self._readers = _pool(database, "readers", READERS, wait_s, _READING_LIMIT, _only_reads)
         self._writers = _pool(database, "writers", WRITERS, wait_s, _WRITING_LIMIT)
         self._role = ""
@@ -84,7 +110,7 @@ class Connections:
         with _borrowed(self._readers) as connection:
             if published and self._role:
                 connection.execute(f"SET LOCAL ROLE {self._role}".encode())
-            yield OneSnapshot(self.database.url, connection)
+            yield OneSnapshot(self.database.url, self, connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

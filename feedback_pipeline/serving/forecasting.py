@@ -81,7 +81,7 @@ class Forecaster:
             raise UserError(f"{asked:,} forecasts would have to be made, at most {MOST_ON_DEMAND:,} are; name an execution")
         if asked:
             forecast_for_reviewers(
-                self._connections.database, self._store(), missing, now=datetime.now(UTC), load=lambda _, one: self._model(one)
+                self._connections.pooled, self._store(), missing, now=datetime.now(UTC), load=lambda _, one: self._model(one)
             )
             with self._connections.snapshot() as snapshot:
                 document = read_forecasts(snapshot, agent_name, execution_id, reviewers)

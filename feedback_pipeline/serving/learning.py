@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from feedback_pipeline.errors import NotFound
 from feedback_pipeline.learning.features import FLEET
-from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.serving.connections import Connections
 from feedback_pipeline.serving.dagster_runs import DagsterRuns
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.extraction import pending_days
+from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation, set_lookback
 from feedback_pipeline.storage.reading_provenance import known_agent
 
@@ -49,20 +49,20 @@ def start_learning(
             set_lookback(connection, lookback_days)
         installation = read_installation(connection).id
         found = runs.under_way((INSTALLATION_TAG, installation))
-        run_id = found or runs.launch(_tags(connection, connections.database, settings, installation))
+        run_id = found or runs.launch(_tags(connection, settings, installation))
     return {"run_id": run_id, "page": runs.page(run_id), "already_running": found is not None}
 
 
 def launch(database: Database, runs: DagsterRuns, settings: Settings) -> str:
     """Start a pass over the days that changed, whatever else is under way; it waits for its turn."""
     with database.connect() as connection:
-        return runs.launch(_tags(connection, database, settings, read_installation(connection).id))
+        return runs.launch(_tags(connection, settings, read_installation(connection).id))
 
 
-def _tags(connection: Connection, database: Database, settings: Settings, installation: str) -> dict[str, str]:
+def _tags(connection: Connection, settings: Settings, installation: str) -> dict[str, str]:
     """The range that covers what changed; the newest day where nothing did, so that there is something to run over."""
     ((today,),) = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchall()
-    stale = pending_days(connection, open_store(database, settings), settings)
+    stale = pending_days(connection, FeatureStore(settings.store, installation), settings)
     days: list[date] = [day for day in stale if settings.first_day <= day < today + timedelta(days=1)] or [today]
     first_and_last = (days[0].isoformat(), days[-1].isoformat())
     return dict(zip(_RANGE, first_and_last, strict=True)) | {INSTALLATION_TAG: installation} | dict([_PASS_TAG]) | _ORIGIN

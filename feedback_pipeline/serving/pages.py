@@ -20,10 +20,10 @@ Cursor = Annotated[str | None, Query(max_length=4000, description="`next` of the
 
 
 def page(items: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]], Key], limit: int, cursor: str | None) -> dict[str, Any]:
-    """A part of a sorted list: {items, next}.
+    """A part of a list in the order of its keys: {items, next}.
 
     Args:
-        items: All of them, ascending by `key`.
+        items: All of them; the order of a database, which is that of some language, may be another.
         key: Of an item.
         limit: Items of a part.
         cursor: Of the part before.
@@ -31,7 +31,7 @@ def page(items: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]], Key], 
     Raises:
         UserError: the cursor is none of this list.
     """
-    rest = list(items)
+    rest = sorted(items, key=key)
     if cursor is not None:
         after = read_cursor(cursor)
         try:

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from feedback_pipeline.learning_pass.analytics import read_feedback_weeks
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.schemas.documents import Analytics, AutoApproval, Drift, Outcomes, Queue
 from feedback_pipeline.schemas.forecasts import FeatureForecastRequest, FeatureForecasts, Forecasts
 from feedback_pipeline.schemas.texts import Name
 from feedback_pipeline.serving.access import PREFIX, READ, Needs
-from feedback_pipeline.serving.analytics import with_effects
+from feedback_pipeline.serving.analytics import effects_so_far, with_applications
 from feedback_pipeline.serving.contract import ERRORS, AgentFilter
 from feedback_pipeline.serving.outcomes import read_drift, read_outcomes
 from feedback_pipeline.serving.pages import USUAL, Cursor, Key, Limit, nulls_last, page
@@ -26,16 +25,22 @@ router = APIRouter(prefix=PREFIX, tags=["feedback"], dependencies=[Depends(Needs
 def analytics(
     serving: Serving,
     agent: AgentFilter = None,
-    weeks: Annotated[int, Query(ge=1, le=520, description="the last so many ISO weeks with reviews")] = 12,
+    weeks: Annotated[int, Query(ge=1, le=520, description="so many ISO weeks, the last one that of the newest review")] = 12,
     limit: Limit = USUAL,
     cursor: Cursor = None,
 ) -> Document:
     """Reviews, approvals, scores and learned effects per agent and ISO week."""
-    store = open_store(serving.connections.database, serving.settings)
-    rows = read_feedback_weeks(store, serving.settings, weeks, datetime.now(UTC).date())
-    document = serving.answer(lambda snapshot: with_effects(snapshot, rows, agent))
-    part = page(document["weeks"], _by_week, limit, cursor)
-    return document | {"weeks": part["items"], "next": part["next"]}
+    store = open_store(serving.connections.pooled, serving.settings)
+    rows = serving.weeks.read(store, serving.settings, weeks, datetime.now(UTC).date())
+    part = page([row for row in rows if agent in (None, row["agent_name"])], _by_week, limit, cursor)
+    return serving.answer(
+        lambda snapshot: {
+            "agent_name": agent,
+            "effects": effects_so_far(snapshot, agent) if cursor is None else [],
+            "weeks": with_applications(snapshot, part["items"]),
+            "next": part["next"],
+        }
+    )
 
 
 @router.get("/forecasts", responses={200: {"model": Forecasts}}, response_model=None)

@@ -22,6 +22,6 @@ def forget(wanted: ForgetRequest, serving: Serving) -> Document:
 
 @router.get("/forget/{receipt_id}", responses={200: {"model": Forgotten}}, response_model=None)
 def forgotten(receipt_id: UUID, serving: Serving) -> Document:
-    """How far a forgetting has come: deleted, withdrawn, relearned, retrained, done."""
-    receipt = read_receipt(serving.connections.database, str(receipt_id))
+    """How far a forgetting has come: deleted, withdrawn, relearned, retrained, swept, done."""
+    receipt = read_receipt(serving.connections.pooled, str(receipt_id))
     return {"receipts": [receipt.document], "provenance": serving.provenance()}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import Request
 
+from feedback_pipeline.serving.analytics import FeedbackWeeks
 from feedback_pipeline.serving.connections import Connections, OneSnapshot
 from feedback_pipeline.serving.dagster_runs import DagsterRuns
 from feedback_pipeline.serving.forecasting import Forecaster
@@ -32,6 +33,7 @@ class Service:
         runs: Of Dagster.
         forgetting: Under way, and what there was.
         metrics: Of this process.
+        weeks: Of feedback, as they were read last.
     """
 
     settings: Settings
@@ -41,6 +43,7 @@ class Service:
     runs: DagsterRuns
     forgetting: Forgetting
     metrics: Metrics
+    weeks: FeedbackWeeks
 
     def answer(self, read: Callable[[OneSnapshot], Document], *, published: bool = False) -> Document:
         """A document with its provenance, both of one snapshot.
@@ -58,12 +61,14 @@ class Service:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Holds the connections open for the block, and loads the champion meanwhile."""
+        """Holds the connections open for the block; meanwhile loads the champion and goes on with what is to be forgotten."""
         self.connections.open()
         self.forecaster.load_soon()
+        self.forgetting.resume()
         try:
             yield
         finally:
+            self.forgetting.stop()
             self.connections.close()
 
 

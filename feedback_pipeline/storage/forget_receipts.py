@@ -1,12 +1,13 @@
 """The table forget_receipts: what was forgotten, as a salted hash, and how far a forgetting that is under way has come.
 
 While it is under way its row holds the id and the keys of its rows, because the remaining steps need them, also in another
-process after a crash. The last step sets them to NULL.
+process after a crash. The last step but one sets them to NULL; the last one has Postgres drop what is left of them.
 """
 
 import hashlib
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,19 +25,22 @@ DELETED: Final = "deleted"
 WITHDRAWN: Final = "withdrawn"
 RELEARNED: Final = "relearned"
 RETRAINED: Final = "retrained"
+SWEPT: Final = "swept"
 DONE: Final = "done"
-STATES: Final = (DELETED, WITHDRAWN, RELEARNED, RETRAINED, DONE)
+STATES: Final = (DELETED, WITHDRAWN, RELEARNED, RETRAINED, SWEPT, DONE)
+BEGUN_AGAIN: Final = "begun_again"
+"""Beside the tables in the counts: how often rows were found that had come meanwhile, and all steps were taken anew."""
 
 _ADVISORY_KEY: Final = 0x_FEED_F046
 _POLL_S: Final = 0.25
 _SALT_BYTES: Final = 16
 _SHOWN: Final = (
     *("receipt_id", "kind", "salt", "id_sha256", "state", "counts", "model_versions", "champion"),
-    *("learning_run_id", "dagster_run_id", "times"),
+    *("learning_run_id", "dagster_run_id", "times", "failure"),
 )
 _SELECT: Final = (
     "SELECT receipt_id::text, kind, salt, id_sha256, state, counts, model_versions, champion, learning_run_id::text,"
-    " dagster_run_id, times, target FROM forget_receipts"
+    " dagster_run_id, times, failure, target FROM forget_receipts"
 )
 
 Document = dict[str, Any]
@@ -48,7 +52,7 @@ class Receipt:
 
     Attributes:
         document: What may be shown: the columns of the table without the target.
-        target: What is forgotten; None once all is done.
+        target: What is forgotten; None once that is not needed any more.
     """
 
     document: Document
@@ -102,13 +106,39 @@ def write_receipt(
 
 
 def advance(connection: Connection, receipt: Receipt, state: str, now: datetime, **found: object) -> None:
-    """Write down that a step is complete; `found`: columns that are known now. The last step takes the target away."""
+    """Write down that a step is complete; `found`: columns that are known now. The last but one takes the target away."""
     assignments = "".join(f", {name} = %s" for name in found)
-    forgotten = ", target = NULL" if state == DONE else ""
+    forgotten = ", target = NULL" if state == SWEPT else ""
     connection.execute(
-        f"UPDATE forget_receipts SET state = %s, times = times || %s{assignments}{forgotten} WHERE receipt_id = %s".encode(),  # noqa: S608
+        f"UPDATE forget_receipts SET state = %s, times = times || %s, failure = NULL{assignments}{forgotten}"  # noqa: S608
+        " WHERE receipt_id = %s".encode(),
         (state, Jsonb({state: now.isoformat()}), *found.values(), receipt.id),
     )
+
+
+def begin_again(
+    connection: Connection, receipt: Receipt, target: Target, counts: Mapping[str, int], versions: Sequence[int], now: datetime
+) -> None:
+    """Set a receipt back in the transaction that deletes rows which have come meanwhile; they add to its counts."""
+    total = Counter(receipt.document["counts"]) + Counter({**counts, BEGUN_AGAIN: 1})
+    connection.execute(
+        "UPDATE forget_receipts SET state = %s, times = %s, target = %s, counts = %s, model_versions = model_versions || %s,"
+        " failure = NULL WHERE receipt_id = %s",
+        (DELETED, Jsonb({DELETED: now.isoformat()}), Jsonb(target.document()), Jsonb(total), list(versions), receipt.id),
+    )
+
+
+def note_failure(connection: Connection, reason: str, now: datetime) -> None:
+    """Write down why what is under way does not go on: one learning pass serves all of it. `reason` names nobody."""
+    connection.execute(
+        "UPDATE forget_receipts SET failure = %s WHERE state <> 'done'", (Jsonb({"at": now.isoformat(), "reason": reason}),)
+    )
+
+
+def unfinished_receipts(connection: Connection) -> int:
+    """How many forgettings are under way or wait to be finished."""
+    ((unfinished,),) = connection.execute("SELECT count(*) FROM forget_receipts WHERE state <> 'done'").fetchall()
+    return int(unfinished)
 
 
 def read_unfinished(database: Database) -> list[Receipt]:

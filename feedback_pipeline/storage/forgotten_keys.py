@@ -7,6 +7,7 @@
 """
 
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ CONTENT: Final = "content"
 KINDS: Final = (REVIEWER, FEEDBACK, CONTENT)
 
 _KEYS: Final = ("reviews", "workflows", "executions", "runs", "decisions", "agents", "reviewers")
+_NONE: Final[Mapping[str, Sequence[str]]] = dict.fromkeys(_KEYS, ())
+Found = dict[str, set[str]]
+"""Keys by what they are."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,21 @@ class Target:
         return named | {"feedback_id": self.keys["reviews"], "execution_id": self.keys["executions"]}
 
 
-def find_target(connection: Connection, kind: str, identifier: str) -> Target:
-    """The keys of all rows that go with an id; it may have none."""
+def find_target(connection: Connection, kind: str, identifier: str, known: Mapping[str, Sequence[str]] = _NONE) -> Target:
+    """The keys of all rows that go with an id; it may have none.
+
+    Args:
+        connection: In a transaction.
+        kind: reviewer, feedback or content.
+        identifier: Of it.
+        known: Keys that were found before. They stay: rows that have come since may be named by them alone.
+    """
     columns = source_columns(connection)
     own = identifier if kind == REVIEWER else _canonical(identifier)
-    workflows, executions, runs, decisions = _of_content(connection, columns, own) if kind == CONTENT else ([], [], [], [])
-    reviews = _texts(
+    found = {what: set(keys) for what, keys in known.items()}
+    if kind == CONTENT:
+        _add_content(connection, columns, own, found)
+    found["reviews"] |= _texts(
         connection,
         SQL("SELECT {} FROM review_feedback r WHERE {} = %s OR {} = ANY(%s)").format(
             columns.text("r", "review_feedback", "id"),
@@ -67,57 +80,51 @@ def find_target(connection: Connection, kind: str, identifier: str) -> Target:
             columns.text("r", "review_feedback", "workflow_id"),
         ),
         own,
-        workflows,
+        list(found["workflows"]),
     )
-    people = SQL("SELECT DISTINCT {} FROM review_feedback r WHERE {} = ANY(%s)").format(
-        columns.text("r", "review_feedback", "reviewer_id"), columns.text("r", "review_feedback", "id")
+    _add_whose(connection, columns, found)
+    if kind == REVIEWER:
+        found["reviewers"] = {own}
+    return Target(kind, own, {what: sorted(found[what]) for what in _KEYS})
+
+
+def _add_content(connection: Connection, columns: SourceColumns, own: str, found: Found) -> None:
+    """Workflows, executions, runs and decisions of a content."""
+    id_, content = (columns.text("w", "content_review_workflows", name) for name in ("id", "content_id"))
+    execution = columns.text("w", "content_review_workflows", "workflow_execution_id")
+    of_content = SQL("SELECT {} FROM content_review_workflows w WHERE {} = %s")
+    found["workflows"] |= _texts(connection, of_content.format(id_, content), own)
+    named = found["executions"] | _texts(connection, of_content.format(execution, content), own)
+    shared = SQL("SELECT {} FROM content_review_workflows w WHERE {} = ANY(%s) AND {} <> %s").format(
+        execution, execution, content
     )
+    found["executions"] = named - _texts(connection, shared, list(named), own)
+    run, of_execution = (columns.text("p", "agent_performance", name) for name in ("id", "execution_id"))
+    runs = SQL("SELECT {} FROM agent_performance p WHERE {} = ANY(%s)").format(run, of_execution)
+    found["runs"] |= _texts(connection, runs, list(found["executions"]))
+    decision, of_run = (columns.text("d", "agent_decisions", name) for name in ("id", "performance_id"))
+    decisions = SQL("SELECT {} FROM agent_decisions d WHERE {} = ANY(%s)").format(decision, of_run)
+    found["decisions"] |= _texts(connection, decisions, list(found["runs"]))
+
+
+def _add_whose(connection: Connection, columns: SourceColumns, found: Found) -> None:
+    """The agents and reviewers of reviews."""
+    review, reviewer = (columns.text("r", "review_feedback", name) for name in ("id", "reviewer_id"))
+    people = SQL("SELECT DISTINCT {} FROM review_feedback r WHERE {} = ANY(%s)").format(reviewer, review)
     agents = SQL(
         "SELECT DISTINCT p.agent_name::text FROM review_feedback r JOIN content_review_workflows w ON {} "
         "JOIN agent_performance p ON {} WHERE {} = ANY(%s)"
     ).format(
         columns.equal(("r", "review_feedback", "workflow_id"), ("w", "content_review_workflows", "id")),
         columns.equal(("w", "content_review_workflows", "workflow_execution_id"), ("p", "agent_performance", "execution_id")),
-        columns.text("r", "review_feedback", "id"),
+        review,
     )
-    reviewers = [own] if kind == REVIEWER else _texts(connection, people, reviews)
-    found = (reviews, workflows, executions, runs, decisions, _texts(connection, agents, reviews), reviewers)
-    return Target(kind, own, dict(zip(_KEYS, found, strict=True)))
+    found["reviewers"] |= _texts(connection, people, list(found["reviews"]))
+    found["agents"] |= _texts(connection, agents, list(found["reviews"]))
 
 
-def _of_content(connection: Connection, columns: SourceColumns, own: str) -> tuple[list[str], ...]:
-    """Workflows, executions, runs and decisions of a content."""
-    id_, content = (columns.text("w", "content_review_workflows", name) for name in ("id", "content_id"))
-    execution = columns.text("w", "content_review_workflows", "workflow_execution_id")
-    workflows = _texts(connection, SQL("SELECT {} FROM content_review_workflows w WHERE {} = %s").format(id_, content), own)
-    executions = _texts(
-        connection,
-        SQL("SELECT {0} FROM content_review_workflows w WHERE {0} IS NOT NULL GROUP BY 1 HAVING bool_or({1} = %s)").format(
-            execution, content
-        )
-        + SQL(" AND NOT coalesce(bool_or({} <> %s), false)").format(content),
-        own,
-        own,
-    )
-    runs = _texts(
-        connection,
-        SQL("SELECT {} FROM agent_performance p WHERE {} = ANY(%s)").format(
-            columns.text("p", "agent_performance", "id"), columns.text("p", "agent_performance", "execution_id")
-        ),
-        executions,
-    )
-    decisions = _texts(
-        connection,
-        SQL("SELECT {} FROM agent_decisions d WHERE {} = ANY(%s)").format(
-            columns.text("d", "agent_decisions", "id"), columns.text("d", "agent_decisions", "performance_id")
-        ),
-        runs,
-    )
-    return workflows, executions, runs, decisions
-
-
-def _texts(connection: Connection, query: Composed, *values: object) -> list[str]:
-    return sorted({row[0] for row in connection.execute(query, values)} - {None})
+def _texts(connection: Connection, query: Composed, *values: object) -> set[str]:
+    return {row[0] for row in connection.execute(query, values)} - {None}
 
 
 def _canonical(identifier: str) -> str:

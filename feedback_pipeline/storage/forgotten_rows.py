@@ -17,7 +17,7 @@ from feedback_pipeline.storage.forgotten_keys import REVIEWER, Target
 from feedback_pipeline.storage.source_columns import source_columns
 
 # By source table: the keys of its rows, and those that name its rows in feedback_changes.
-_SOURCES: Final = {
+SOURCES: Final = {
     "review_feedback": ("reviews", "reviews"),
     "content_review_workflows": ("workflows", "workflows"),
     "agent_decisions": ("decisions", "runs"),
@@ -28,7 +28,7 @@ _BY_REVIEWER: Final = (
 )
 _BY_EXECUTION: Final = ("reviewer_bridges", "quality_forecasts", "queue_draws", "learning_applications")
 _TABLES: Final = (
-    *_SOURCES,
+    *SOURCES,
     *sorted({*_BY_REVIEWER, *_BY_EXECUTION}),
     *("rejected_feedback", "feedback_changes", "agent_learning_patterns", "agent_recommendations", "pattern_effects"),
     "forget_receipts",
@@ -38,6 +38,7 @@ _CLEAR: Final = SQL(
     "SELECT pg_clear_attribute_stats(schemaname::text, tablename::text, attname::text, inherited) FROM pg_stats "
     "WHERE format('%I.%I', schemaname, tablename)::regclass = {}::regclass AND NOT EXISTS (SELECT FROM {})"
 )
+_LOCK_TIMEOUT: Final = "60s"
 _CLEARS_STATISTICS: Final = 180_000
 """First version of Postgres with pg_clear_attribute_stats."""
 
@@ -55,7 +56,7 @@ def delete_rows(connection: Connection, target: Target) -> dict[str, int]:
         table: connection.execute(
             SQL("DELETE FROM {} AS s WHERE {}").format(SQL(table), _one_of(columns.text("s", table, "id"), keys))
         ).rowcount
-        for table, (keys, _) in _SOURCES.items()
+        for table, (keys, _) in SOURCES.items()
     }
     return {table: n for table, n in (source | derived).items() if n}
 
@@ -68,7 +69,7 @@ def sweep_rows(connection: Connection, target: Target) -> None:
     """
     _stage(connection, target)
     _delete_derived(connection, target)
-    for table, (_, keys) in _SOURCES.items():
+    for table, (_, keys) in SOURCES.items():
         connection.execute(
             SQL("DELETE FROM feedback_changes WHERE source = {} AND {}").format(table, _one_of(SQL("row_id"), keys))
         )
@@ -92,9 +93,14 @@ def sweep_rows(connection: Connection, target: Target) -> None:
 
 
 def clean_pages(database: Database) -> None:
-    """Have Postgres drop the deleted rows from its pages, and values it keeps as statistics; what it may not, it leaves."""
+    """Have Postgres drop the deleted rows from its pages, and values it keeps as statistics; what it may not, it leaves.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: a table stayed locked.
+    """
     with database.connect(autocommit=True) as connection:
-        connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {', '.join(_TABLES)}".encode())
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_TIMEOUT,))
+        connection.execute(f"VACUUM (ANALYZE) {', '.join(_TABLES)}".encode())
         if connection.info.server_version < _CLEARS_STATISTICS:
             return
         # ANALYZE leaves the statistics of a table that has become empty as they were.
@@ -110,7 +116,7 @@ def _delete_derived(connection: Connection, target: Target) -> dict[str, int]:
     def count(table: str, statement: Composed) -> None:
         counts[table] = counts.get(table, 0) + connection.execute(statement).rowcount
 
-    for source, (keys, _) in _SOURCES.items():
+    for source, (keys, _) in SOURCES.items():
         entries = SQL("DELETE FROM rejected_feedback WHERE source = {} AND {}").format(source, _one_of(SQL("row_id"), keys))
         count("rejected_feedback", entries)
     for table in _BY_EXECUTION:
@@ -138,6 +144,7 @@ def _delete_derived(connection: Connection, target: Target) -> dict[str, int]:
 
 def _stage(connection: Connection, target: Target) -> None:
     """The keys as a temporary table: there may be a hundred thousand."""
+    connection.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAGED}".encode())
     connection.execute(f"CREATE TEMP TABLE {_STAGED} (what text, key text) ON COMMIT DROP".encode())
     copy_rows(connection, _STAGED, ((what, key) for what, keys in target.keys.items() for key in keys), ("what", "key"))
     connection.execute(f"ANALYZE {_STAGED}".encode())

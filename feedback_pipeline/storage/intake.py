@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Identifier
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage.database import Connection
@@ -107,15 +107,15 @@ class SourceTables:
         same = SQL(" AND ").join(SQL("o.{0} IS NOT DISTINCT FROM r.{0}").format(Identifier(name)) for name in unless)
         statement = SQL(
             "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {read}"
-            " FROM jsonb_populate_recordset(NULL::{table}, {rows}::jsonb) AS r WHERE {absent} ON CONFLICT DO NOTHING"
+            " FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb) AS r WHERE {absent} ON CONFLICT DO NOTHING"
         ).format(
             table=Identifier(table),
             columns=SQL(", ").join(map(Identifier, names)),
             read=SQL(", ").join(SQL("r.{}").format(Identifier(name)) for name in names),
-            rows=Literal(json.dumps(typed, ensure_ascii=False, allow_nan=False)),
             absent=SQL("NOT EXISTS (SELECT FROM {} o WHERE {})").format(Identifier(table), same) if unless else SQL("true"),
         )
-        self.connection.execute(statement)
+        # Not in the text of the statement, which servers log when it fails.
+        self.connection.execute(statement, [json.dumps(typed, ensure_ascii=False, allow_nan=False)])
 
     def keys(self, table: str, column: str, texts: Iterable[str]) -> tuple[str, list[str]]:
         """The type of a column of keys, and those of the texts that can be one of them."""
@@ -144,46 +144,58 @@ def take_in(connection: Connection, items: Sequence[Item], build: Build, write: 
     Raises:
         StoreError: the source tables cannot be written to as they are.
     """
-    fresh = _claim(connection, items)
-    if not fresh:
+    unseen = _unseen(connection, items)
+    if not unseen:
         return Intake(0, len(items), [])
     tables = SourceTables(connection)
-    built = build(tables, fresh)
-    refused = [(item, rows) for item, rows in zip(fresh, built, strict=True) if isinstance(rows, str)]
-    ready = [(item, rows) for item, rows in zip(fresh, built, strict=True) if not isinstance(rows, str)]
+    built = list(zip(unseen, build(tables, unseen), strict=True))
+    refused = [(item, rows) for item, rows in built if isinstance(rows, str)]
+    # Sorted by receipt: two batches with the same items wait for each other in one order.
+    ready = sorted(((item, rows) for item, rows in built if not isinstance(rows, str)), key=lambda pair: pair[0].receipt)
     try:
-        with connection.transaction():
-            write(tables, _together(rows for _, rows in ready))
+        stored = _store(tables, ready, write)
     except _OF_THE_ITEM:
-        refused += _one_by_one(tables, ready, write)
-    # What was refused may come again once the cause is gone.
-    connection.execute("DELETE FROM intake_receipts WHERE receipt = ANY(%s)", [[item.receipt for item, _ in refused]])
+        stored, unfit = _one_by_one(tables, ready, write)
+        refused += unfit
     return Intake(
-        stored=len(fresh) - len(refused),
-        known=len(items) - len(fresh),
+        stored=stored,
+        known=len(items) - stored - len(refused),
         refused=sorted((item.place, reason) for item, reason in refused),
     )
 
 
-def _claim(connection: Connection, items: Sequence[Item]) -> list[Item]:
-    """The items that are seen for the first time; two batches with the same items wait for each other in one order."""
+def _unseen(connection: Connection, items: Sequence[Item]) -> list[Item]:
+    """The items without a receipt; of several with the same one the first."""
     by_receipt = {item.receipt: item for item in reversed(items)}
-    claimed = connection.execute(
-        "INSERT INTO intake_receipts (receipt) SELECT * FROM unnest(%s::uuid[]) ON CONFLICT DO NOTHING RETURNING receipt",
-        [sorted(by_receipt)],
-    )
-    return sorted((by_receipt[receipt] for (receipt,) in claimed.fetchall()), key=lambda item: item.place)
+    found = connection.execute("SELECT receipt FROM intake_receipts WHERE receipt = ANY(%s)", [list(by_receipt)])
+    for (receipt,) in found.fetchall():
+        del by_receipt[receipt]
+    return sorted(by_receipt.values(), key=lambda item: item.place)
 
 
-def _one_by_one(tables: SourceTables, ready: Sequence[tuple[Item, Rows]], write: Write) -> list[tuple[Item, str]]:
-    refused = []
-    for item, rows in ready:
+def _store(tables: SourceTables, ready: Sequence[tuple[Item, Rows]], write: Write) -> int:
+    """Write receipts and rows, or none of both; returns how many items no other session has stored meanwhile."""
+    with tables.connection.transaction():
+        claimed = tables.connection.execute(
+            "INSERT INTO intake_receipts (receipt) SELECT * FROM unnest(%s::uuid[]) ON CONFLICT DO NOTHING RETURNING receipt",
+            [[item.receipt for item, _ in ready]],
+        )
+        own = {receipt for (receipt,) in claimed.fetchall()}
+        mine = sorted((pair for pair in ready if pair[0].receipt in own), key=lambda pair: pair[0].place)
+        if mine:
+            write(tables, _together(rows for _, rows in mine))
+    return len(mine)
+
+
+def _one_by_one(tables: SourceTables, ready: Sequence[tuple[Item, Rows]], write: Write) -> tuple[int, list[tuple[Item, str]]]:
+    """How many were stored, and which cannot be; these leave no receipt, since they may come again once the cause is gone."""
+    stored, unfit = 0, []
+    for pair in ready:
         try:
-            with tables.connection.transaction():
-                write(tables, rows)
+            stored += _store(tables, [pair], write)
         except _OF_THE_ITEM as error:
-            refused.append((item, public_message(error)))
-    return refused
+            unfit.append((pair[0], public_message(error)))
+    return stored, unfit
 
 
 def _together(parts: Iterable[Rows]) -> Rows:

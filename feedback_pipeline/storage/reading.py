@@ -9,6 +9,7 @@ from feedback_pipeline.errors import NotFound, NothingLearned
 from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.trigger import UNKNOWN_AGENT
 from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.forget_receipts import unfinished_receipts
 from feedback_pipeline.storage.trigger_book import read_last_decision
 from feedback_pipeline.storage.triggers import read_counts
 
@@ -22,7 +23,7 @@ _FINDINGS = """
     FROM feedback_quality_correlations
     WHERE agent_name = %s AND (published OR %s)
     ORDER BY published DESC, abs(coalesce(r_shrunk, correlation_strength)) DESC NULLS LAST,
-             agent_output_feature, human_feedback_aspect
+             agent_output_feature COLLATE "C", human_feedback_aspect COLLATE "C"
 """
 _FLEET_ONLY = ("r_within", "confounded_with_agent")
 
@@ -104,14 +105,17 @@ def _last_run(connection: Connection) -> Document | None:
 
 
 def read_status(database: Database) -> Document:
-    """Every agent with its status and pending reviews, and the last run: {agents, last_run, champion, rejected, trigger}.
+    """Every agent with its status and pending reviews, by name, and the last run.
 
-    `trigger` is why a pass was last started by itself, or is not: a row of trigger_decisions, None before the first.
+    Returns:
+        agents, last_run, champion, rejected, trigger (why a pass was last started by itself, or is not: a row of
+        trigger_decisions, None before the first), forgetting (how many forgettings are not finished).
     """
     with database.snapshot() as connection:
         run = _last_run(connection)
         pending, trigger = read_counts(connection), read_last_decision(connection)
         champion = champion_document(connection)
+        unfinished = unfinished_receipts(connection)
         with connection.cursor(row_factory=dict_row) as cursor:
             agents = cursor.execute(
                 "SELECT agent_name, status, reason, parts, n_contents, n_reviewers, learning_run_id::text"
@@ -128,12 +132,14 @@ def read_status(database: Database) -> Document:
         "learning_run_id": None,
     }
     agents += [{"agent_name": name} | unseen for name in sorted(set(pending) - listed - {UNKNOWN_AGENT})]
+    agents.sort(key=lambda agent: agent["agent_name"])
     return {
         "agents": [agent | {"pending": pending.get(agent["agent_name"], 0)} for agent in agents],
         "last_run": run and run_document(run),
         "champion": champion,
         "rejected": {row["reason"]: row["n"] for row in rejected},
         "trigger": trigger,
+        "forgetting": unfinished,
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Identifier
 
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.intake import Intake, Item, Row, Rows, SourceTables, derived_id, take_in
@@ -19,6 +19,12 @@ _COPIED: Final = (
     *("reviewer_id", "stage", "decision", "comments", "improvement_suggestions", "feedback_confidence", "is_training_data"),
 )
 _WORKFLOWS: Final = "content_review_workflows"
+_NO_EXECUTION: Final = "no execution has this execution_id; send the execution first"
+
+
+def may_pass(reason: str) -> bool:
+    """Whether a review that was refused for this reason may be stored later as it is."""
+    return reason == _NO_EXECUTION
 
 
 def insert_reviews(where: Database | Connection, reviews: Sequence[Mapping[str, Any]], bounds: Bounds | None = None) -> Intake:
@@ -75,7 +81,7 @@ class _Targets:
         if execution in self._made:
             own = self._made[execution]
             return (str(own), None), {"id": own, "workflow_execution_id": execution}
-        return "no execution has this execution_id; send the execution first"
+        return _NO_EXECUTION
 
 
 def _rows(tables: SourceTables, review: Row, own: str | int, bounds: Bounds, targets: _Targets) -> Rows | str:
@@ -119,15 +125,14 @@ def _workflows(tables: SourceTables, column: str, texts: set[str]) -> dict[str, 
         return {}
     query = SQL(
         "SELECT DISTINCT ON (w.{key}) w.{key}::text, w.id::text, {content} FROM content_review_workflows w"
-        " WHERE w.{key} = ANY({keys}::{kind}[]) ORDER BY w.{key}, {created} DESC NULLS LAST, w.id DESC"
+        " WHERE w.{key} = ANY(%s::{kind}[]) ORDER BY w.{key}, {created} DESC NULLS LAST, w.id DESC"
     ).format(
         key=Identifier(column),
         content=tables.columns.text("w", _WORKFLOWS, "content_id"),
-        keys=Literal(keys),
         kind=SQL(kind),
         created=tables.columns.raw("w", _WORKFLOWS, "created_at"),
     )
-    return {key: (own, content) for key, own, content in tables.connection.execute(query).fetchall()}
+    return {key: (own, content) for key, own, content in tables.connection.execute(query, [keys]).fetchall()}
 
 
 def _executions(tables: SourceTables, texts: set[str]) -> list[str]:
@@ -135,5 +140,5 @@ def _executions(tables: SourceTables, texts: set[str]) -> list[str]:
     kind, keys = tables.keys("agent_performance", "execution_id", texts)
     if not keys:
         return []
-    query = SQL("SELECT DISTINCT execution_id::text FROM agent_performance WHERE execution_id = ANY({}::{}[]) ORDER BY 1")
-    return [key for (key,) in tables.connection.execute(query.format(Literal(keys), SQL(kind))).fetchall()]
+    query = SQL("SELECT DISTINCT execution_id::text FROM agent_performance WHERE execution_id = ANY(%s::{}[]) ORDER BY 1")
+    return [key for (key,) in tables.connection.execute(query.format(SQL(kind)), [keys]).fetchall()]

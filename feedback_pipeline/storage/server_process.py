@@ -32,6 +32,11 @@ DEFAULT_SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # An error quotes rows in its statement, its detail and its message, and this log outlives the rows. Who caused it is told it.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length_on_error": "0",
 }
 _PATIENCE_S = 60.0
 _POLL_S = 0.02
@@ -103,8 +108,8 @@ def is_server(pid: int, data: Path) -> bool:
     return "postgres" in listed.stdout and str(data) in listed.stdout
 
 
-def clear_the_way(data: Path) -> None:
-    """Stop what a killed supervisor or server left, and remove a pid file that names no server.
+def clear_the_way(data: Path, socket: Path) -> None:
+    """Stop what a killed supervisor or server left, and remove the lock files that name no server.
 
     Only for the holder of the supervisor's lock.
     """
@@ -116,7 +121,9 @@ def clear_the_way(data: Path) -> None:
         if is_server(pid, data):
             _signal(pid, signal.SIGKILL)
             _gone(pid, data, _PATIENCE_S)
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    # The system gives a number again: a lock file can name a stranger, and no server would start beside it.
+    for left in (data / "postmaster.pid", socket / f"{SOCKET_NAME}.lock"):
+        left.unlink(missing_ok=True)
 
 
 def _end(pid: int, data: Path) -> None:

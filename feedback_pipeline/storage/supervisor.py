@@ -102,7 +102,7 @@ class Supervisor:
         own_directory(socket, account)
         failures = 0
         while not self._unwanted():
-            server_process.clear_the_way(self._data)
+            server_process.clear_the_way(self._data, socket)
             steady = self._run_server(socket, account)
             if self._stop_asked or self._child is None:
                 return

@@ -26,6 +26,15 @@ def test_a_receipt_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         "SHA-256 of 5a17 and the id: 4a54",
     ):
         assert part in said
+    assert "begun again" not in said
+
+
+def test_a_receipt_says_that_rows_came_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
+    for times, said in ((1, "1 time\n"), (2, "2 times\n")):
+        print_receipts([RECEIPT | {"counts": {"review_feedback": 2, "begun_again": times}}])
+        shown = capsys.readouterr().out
+        assert f"begun again, because more rows had come: {said}" in shown
+        assert "rows deleted: review_feedback 2\n" in shown
 
 
 def test_where_little_was_learned_and_where_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from feedback_pipeline.serving.access import PREFIX
 from feedback_pipeline.settings import ApiToken
@@ -26,6 +26,8 @@ AGENT = "drafter"
 PHONE, DESK = (390, 844), (1440, 900)
 Scheme = Literal["light", "dark"]
 LOOKS: tuple[tuple[tuple[int, int], Scheme], ...] = ((PHONE, "dark"), (DESK, "light"))
+# One agent's view has some 9,000 nodes, the overview of two agents 400.
+MOST_NODES = 12_000
 SERIOUS = {"serious", "critical"}
 # A part of every view that is there only once everything has come.
 VIEWS = {
@@ -261,6 +263,9 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(browser: Brows
     with served(rich_world, tokens) as address, looking(browser) as look:
         look.at(address, "Token needed")
         _is_sound(look)
+        look.page.get_by_label("Token").fill("with \u201cquotes\u201d of a text program")
+        look.page.get_by_role("button", name="Show", exact=True).click()
+        expect(look.page.get_by_role("alert")).to_contain_text("ASCII")
         look.page.get_by_label("Token").fill("wrong")
         look.page.get_by_role("button", name="Show", exact=True).click()
         expect(look.page.get_by_role("alert")).to_contain_text("the token is not known")
@@ -269,6 +274,8 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(browser: Brows
         expect(look.page.get_by_role("heading", name="Does it help?")).to_be_visible()
         look.page.get_by_role("button", name="Learn now").click()
         expect(look.page.get_by_role("status")).to_contain_text("this takes a token with the scope write")
+        look.page.get_by_role("button", name="Other token").click()
+        expect(look.page.get_by_label("Token")).to_be_visible()
         # The refusals are what the console tells of, and nothing else.
         assert {re.sub(r"http\S+", "", said).strip() for said in look.wrong if said.startswith("Failed")} <= {
             "Failed to load resource: the server responded with a status of 401 (Unauthorized)",
@@ -288,10 +295,101 @@ def test_a_service_that_is_gone_is_said_to_be_gone(browser: Browser, rich_world:
 
 def test_the_files_are_checked_again_and_name_no_other_host(page: str, browser: Browser) -> None:
     with looking(browser) as look:
-        for file in ("", "js/main.js", "vendor/echarts.min.js"):
-            assert look.page.request.get(f"{page}/{file}").headers["cache-control"] == "no-cache"
+        for name in ("", "js/main.js", "vendor/echarts.min.js"):
+            assert look.page.request.get(f"{page}/{name}").headers["cache-control"] == "no-cache"
     folder = Path(__file__).parents[2] / "feedback_pipeline" / "serving" / "static"
     assert "Apache License" in (folder / "vendor" / "echarts-LICENSE").read_text()
     for file in folder.rglob("*"):
         if file.suffix in (".html", ".css", ".js") and "vendor" not in file.parts:
             assert not re.search(r"https?://(?!www\.w3\.org)", file.read_text()), f"{file.name} names another host"
+
+
+def test_of_two_lengths_of_the_queue_the_later_choice_is_shown(browser: Browser, page: str) -> None:
+    with looking(browser) as look:
+        held: list[Route] = []
+        look.page.route("**/queue?limit=100", lambda route: held.append(route))
+        look.at(f"{page}/#/queue", "What to read first")
+        look.page.get_by_label("Outputs").select_option("100")
+        look.page.get_by_label("Outputs").select_option("10")
+        rows = look.page.locator("tbody").first.get_by_role("row")
+        expect(rows).to_have_count(10)
+        with look.page.expect_response("**/queue?limit=100"):
+            held[0].continue_()
+        look.page.wait_for_load_state("networkidle")
+        expect(rows).to_have_count(10)
+        look.page.route("**/queue?limit=50", lambda route: route.abort())
+        look.page.get_by_label("Outputs").select_option("50")
+        expect(look.page.get_by_role("alert")).to_contain_text("The service does not answer")
+
+
+def test_views_that_were_left_early_are_let_go(browser: Browser, page: str) -> None:
+    with looking(browser) as look:
+        look.at(page, "Does it help?")
+        devtools = look.page.context.new_cdp_session(look.page)
+        for _ in range(3):
+            look.page.evaluate(_HURRY, [f"#/agents/{AGENT}", "#/reviewers"])
+            expect(look.page.get_by_role("heading", name="Does it help?")).to_be_visible()
+            look.page.wait_for_load_state("networkidle")
+        for _ in range(100):  # what was left last is let go after a while; what leaks never is
+            devtools.send("HeapProfiler.collectGarbage")
+            nodes = devtools.send("Memory.getDOMCounters")["nodes"]
+            if nodes < MOST_NODES:
+                break
+            look.page.evaluate("new Promise(requestAnimationFrame)")
+        assert nodes < MOST_NODES
+
+
+_HURRY = """async (places) => {
+    for (let at = 0; at < 20; at += 1) {
+        location.hash = places[at % places.length];
+        await new Promise((wake) => setTimeout(wake, 25));
+    }
+    location.hash = "#/";
+}"""
+
+
+def test_a_newer_run_is_said_once_and_what_is_read_stays(browser: Browser, page: str, rich_world: LearnedWorld) -> None:
+    with looking(browser) as look:
+        look.page.clock.install()
+        look.at(page, "Does it help?")
+        newer = "INSERT INTO learning_runs SELECT (json_populate_record(r, %s)).* FROM learning_runs r"
+        with rich_world.database.connect() as connection:
+            changed = '{"learning_run_id": "00000000-0000-4000-8000-000000000001", "published_at": "2026-11-03T00:00:00Z"}'
+            connection.execute(newer.encode(), (changed,))
+        try:
+            look.page.clock.run_for(21_000)
+            show = look.page.get_by_role("button", name="Show it")
+            show.focus()
+            look.page.clock.run_for(21_000)
+            expect(show).to_be_focused()
+            show.click()
+            expect(look.page.locator("footer")).to_contain_text("00000000-0000-4000-8000-000000000001")
+            expect(look.page.get_by_role("status")).to_be_empty()
+        finally:
+            with rich_world.database.connect() as connection:
+                connection.execute("DELETE FROM learning_runs WHERE learning_run_id = '00000000-0000-4000-8000-000000000001'")
+
+
+def test_a_thousand_agents_are_shown_in_parts(browser: Browser, page: str, rich_world: LearnedWorld) -> None:
+    more = "INSERT INTO agent_learning_state SELECT (json_populate_record(s, json_build_object('agent_name', 'a-' || g))).*"
+    with rich_world.database.connect() as connection:
+        connection.execute(
+            f"{more} FROM agent_learning_state s, generate_series(1, 1200) g WHERE s.agent_name = %s".encode(), (AGENT,)
+        )
+    try:
+        with looking(browser) as look:
+            look.at(page, "Does it help?")
+            rows = look.page.locator("tbody").first.get_by_role("row")
+            expect(rows).to_have_count(100)
+            look.page.get_by_role("button", name="Show all 1202").click()
+            expect(rows).to_have_count(1202)
+            _is_sound(look)
+    finally:
+        with rich_world.database.connect() as connection:
+            connection.execute("DELETE FROM agent_learning_state WHERE agent_name LIKE 'a-%'")
+
+
+def test_a_person_who_is_not_there_is_said_not_to_be(browser: Browser, page: str) -> None:
+    with looking(browser) as look:
+        look.at(f"{page}/#/reviewers/nobody", "No such reviewer")
+        assert look.wrong == []

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback_pipeline.serving.access import PREFIX
-from feedback_pipeline.serving.connections import OneSnapshot
+from feedback_pipeline.serving.connections import Connections, OneSnapshot
+from feedback_pipeline.serving.pages import page
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.past_forecasts import read_auto_approval
 from feedback_pipeline.storage.queue_draws import draw_queue
@@ -119,6 +120,16 @@ def test_a_walk_meets_everything_once_in_the_order_of_the_whole(api: TestClient,
     assert met == whole
 
 
+def test_a_walk_meets_everything_whatever_order_the_database_has() -> None:
+    names = ["zebra", "Ägypten", "apple", "Banana", "a new one"]
+    met, cursor = [], None
+    for _ in names:
+        part = page([{"name": name} for name in names], lambda item: (item["name"],), 1, cursor)
+        met += [item["name"] for item in part["items"]]
+        cursor = part["next"]
+    assert (met, cursor) == (sorted(names), None)
+
+
 def test_an_item_that_is_gone_does_not_disturb_a_walk(api: TestClient, learned_world: LearnedWorld) -> None:
     first = api.get(f"{PREFIX}/effectiveness?limit=1").json()
     assert [trial["trial"] for trial in first["trials"]] == [2]
@@ -181,7 +192,25 @@ def _as_json(document: Any) -> Any:
 
 
 def test_a_database_is_not_changed_by_being_wrapped(learned_world: LearnedWorld) -> None:
-    with learned_world.database.connect() as connection:
-        wrapped = OneSnapshot(learned_world.database.url, connection)
+    connections = Connections(learned_world.database)
+    connections.open()
+    with connections.snapshot() as wrapped:
         assert wrapped.name == learned_world.database.name
         assert isinstance(wrapped, Database)
+    connections.close()
+
+
+def test_functions_that_open_connections_themselves_take_them_from_the_pools(learned_world: LearnedWorld) -> None:
+    connections = Connections(learned_world.database)
+    connections.open()
+    try:
+        with connections.snapshot() as snapshot, snapshot.connect() as writer:
+            assert writer.execute("SHOW lock_timeout").fetchone() == ("5s",)
+            assert writer is not snapshot.connection
+        with connections.pooled.snapshot() as reader:
+            assert reader.execute("SHOW statement_timeout").fetchone() == ("10s",)
+            assert reader.execute("SHOW transaction_read_only").fetchone() == ("on",)
+        with pytest.raises(ValueError, match="in a transaction"):
+            connections.pooled.connect(autocommit=True)
+    finally:
+        connections.close()

@@ -11,8 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from feedback_pipeline.errors import StoreUnavailable
@@ -171,6 +173,9 @@ def test_a_stale_pid_file_does_not_hinder_nor_harm_whom_it_names(home: Path, kin
         stale = home / "postgres" / "data" / "postmaster.pid"
         stopped(home)
         stale.write_text(text.replace(str(server), str(other.pid), 1))
+        lock = server_process.socket_directory(home / "postgres") / f"{server_process.SOCKET_NAME}.lock"
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text(text.replace(str(server), str(other.pid), 1))
         with EmbeddedPostgres(home, settings=FAST).hold() as database:
             assert scalar(database, "SELECT 1") == 1
             assert stale.read_text().splitlines()[0] == str(facts(home)["server"])
@@ -231,6 +236,36 @@ def test_ensure_running_leaves_a_running_server_alone(home: Path) -> None:
         before = facts(home)
         assert postgres.ensure_running() == database
         assert facts(home) == before
+
+
+def sleeps(database: Database, pid: int) -> bool:
+    return scalar(database, f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}") == "PgSleep"
+
+
+def test_nothing_of_a_row_gets_into_the_log(home: Path) -> None:
+    """Not by the statement, the detail or the message of an error, nor by a process that dies over a statement."""
+    postgres, log = EmbeddedPostgres(home, settings=FAST), home / "postgres" / "server.log"
+    with postgres.hold() as database, closing(database.connect(autocommit=True)) as writer, closing(database.connect()) as lock:
+        writer.execute("CREATE TABLE said (comment text UNIQUE, n int)")
+        writer.execute("INSERT INTO said VALUES ('marmalade zeppelin')")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            writer.execute("INSERT INTO said VALUES (%s)", ["marmalade zeppelin"])
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="marmalade"):
+            writer.execute("INSERT INTO said (n) VALUES (%s::text::int)", ["marmalade"])
+        lock.execute("LOCK TABLE said")
+        writer.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            writer.execute("INSERT INTO said VALUES ('more marmalade')")
+        for busy, end in ((lock, signal.SIGTERM), (writer, signal.SIGKILL)):
+            busy.pgconn.send_query(b"SELECT 'marmalade', pg_sleep(600)")
+            until(partial(sleeps, database, busy.info.backend_pid), "the statement to run")
+            os.kill(busy.info.backend_pid, end)
+        until(lambda: "terminating connection due to" in log.read_text(), "the server to say that it ended a session")
+        until(lambda: "was terminated by signal 9" in log.read_text(), "the server to say that a process died")
+        assert scalar(postgres.ensure_running(), "SELECT 1") == 1
+    said = log.read_text()
+    assert "database system is ready to accept connections" in said
+    assert not {word for word in ("marmalade", "zeppelin", "INSERT") if word in said}
 
 
 def test_a_long_or_odd_path_gets_a_short_private_socket_directory(tmp_path: Path) -> None:

@@ -19,9 +19,16 @@ export async function needsToken() {
   return tokens && !sessionStorage.getItem(KEPT);
 }
 
+export function hasToken() {
+  return sessionStorage.getItem(KEPT) !== null;
+}
+
+/** Keep a token, or none; false where it cannot be sent, since a header is ASCII. */
 export function keepToken(token) {
-  if (token) sessionStorage.setItem(KEPT, token);
-  else sessionStorage.removeItem(KEPT);
+  if (token === null) sessionStorage.removeItem(KEPT);
+  else if (/^[\x20-\x7e]+$/.test(token.trim())) sessionStorage.setItem(KEPT, token.trim());
+  else return false;
+  return true;
 }
 
 /** A document; parameters that are null are left out. */

@@ -4,18 +4,18 @@ import { h } from "./dom.js";
 import { table } from "./table.js";
 import { colour, onTheme } from "./theme.js";
 
-const live = new Set();
+// What is drawn, by its place; a figure that never comes to the page is held by nobody.
+const planned = new WeakMap();
+const drawn = new Map();
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => draw(target)));
 
 /**
  * A figure. `option(colours, width)` is the ECharts option, in the colours of the page and for its width in pixels; `columns` and
- * `rows` are its numbers.
- * Nothing is drawn before the figure is on the page: a chart needs its width.
+ * `rows` are its numbers. `settle` draws it, since a chart needs its width.
  */
 export function figure({ title, summary, height = 280, option, columns, rows }) {
   const place = h("div", { class: "chart", style: `height:${height}px`, role: "img", "aria-label": `${title}. ${summary}` });
-  const drawing = { place, option, chart: null, width: 0 };
-  live.add(drawing);
-  new ResizeObserver(() => draw(drawing)).observe(place);
+  planned.set(place, option);
   return h("figure", {},
     h("figcaption", {}, title),
     h("p", { class: "soft small" }, summary),
@@ -23,21 +23,24 @@ export function figure({ title, summary, height = 280, option, columns, rows }) 
     h("details", {}, h("summary", {}, "Numbers as a table"), table(columns, rows, { caption: title })));
 }
 
-/** Lets go of the charts that left the page. */
-export function sweep() {
-  for (const drawing of live) {
-    if (drawing.chart === null || drawing.place.isConnected) continue;
-    drawing.chart.dispose();
-    live.delete(drawing);
+/** Draws the figures that have come to the page, and lets go of those that left it. */
+export function settle(view) {
+  for (const [place, { chart }] of drawn) {
+    if (place.isConnected) continue;
+    sizes.unobserve(place);
+    chart.dispose();
+    drawn.delete(place);
   }
+  view.querySelectorAll(".chart").forEach((place) => sizes.observe(place));
 }
 
-function draw(drawing) {
-  const width = drawing.place.clientWidth;
-  if (width === 0 || width === drawing.width) return;
-  drawing.width = width;
-  drawing.chart ??= window.echarts.init(drawing.place, null, { renderer: "svg" });
-  drawing.chart.resize();
+function draw(place) {
+  const width = place.clientWidth;
+  if (width === 0 || width === drawn.get(place)?.width) return;
+  const chart = drawn.get(place)?.chart ?? window.echarts.init(place, null, { renderer: "svg" });
+  const drawing = { chart, option: planned.get(place), width };
+  drawn.set(place, drawing);
+  chart.resize();
   paint(drawing);
 }
 
@@ -53,7 +56,7 @@ function paint(drawing) {
 }
 
 onTheme(() => {
-  for (const drawing of live) if (drawing.chart !== null) paint(drawing);
+  drawn.forEach(paint);
 });
 
 /** An axis in the colours of the page. */

@@ -38,6 +38,18 @@ export function badge(text, tone = "") {
   return h("span", { class: `badge ${tone}` }, text);
 }
 
+const TONES = { active: "good", probation: "unsure" };
+
+/** The state of a trial. */
+export function stateOf({ state }) {
+  return badge(state, TONES[state]);
+}
+
+/** What a trial is of, in words: a question to a reviewer has no text, since it would name them. */
+export function nameOf({ text }) {
+  return text ?? "a question to a reviewer";
+}
+
 /** Numbers with names, as tiles: [name, figure, more]. */
 export function tiles(entries) {
   return h("dl", { class: "tiles" }, entries.map(([name, figure, more]) =>

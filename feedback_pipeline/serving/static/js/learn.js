@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { h, outside } from "./dom.js";
 
 const EVERY_MS = 1000;
+const HICCUPS = new Set([0, 408, 503]);
 const ENDED = new Set(["done", "failed", "cancelled"]);
 const TONES = { done: "good", failed: "bad", cancelled: "unsure" };
 
@@ -27,8 +28,9 @@ async function follow(run, page, notice) {
   const bar = h("progress", { max: 1, "aria-label": "Steps of the learning pass" });
   const words = h("p");
   notice.replaceChildren(h("div", { class: "sheet" }, words, bar, h("p", {}, outside(page, "This run in Dagster"))));
-  for (;;) {
-    const state = await get(`runs/${encodeURIComponent(run)}`);
+  for (;; await new Promise((wake) => setTimeout(wake, EVERY_MS))) {
+    const state = await progressOf(run);
+    if (state === null) continue;
     if (state.steps_total > 0) {
       bar.max = state.steps_total;
       bar.value = state.steps_done;
@@ -38,7 +40,16 @@ async function follow(run, page, notice) {
     // A status that is said again and again is noise to a screen reader.
     if (words.textContent !== text) words.textContent = text;
     if (ENDED.has(state.status)) return state.status === "done";
-    await new Promise((wake) => setTimeout(wake, EVERY_MS));
+  }
+}
+
+/** How far the run is; null where the service is too busy to say, since the run goes on whoever watches. */
+async function progressOf(run) {
+  try {
+    return await get(`runs/${encodeURIComponent(run)}`);
+  } catch (problem) {
+    if (HICCUPS.has(problem.status)) return null;
+    throw problem;
   }
 }
 

@@ -1,7 +1,7 @@
 // The page: which view is shown, who may see it, where its numbers come from.
 
-import { get, keepToken, needsToken } from "./api.js";
-import { sweep } from "./charts.js";
+import { get, hasToken, keepToken, needsToken } from "./api.js";
+import { settle } from "./charts.js";
 import { h, outside, sheet } from "./dom.js";
 import { ago, count, moment } from "./format.js";
 import { startLearning } from "./learn.js";
@@ -16,7 +16,7 @@ const NAMES = { "": "overview", agents: "agent", reviewers: "reviewers", queue: 
 const LOOK_AGAIN_MS = 20_000;
 
 const [view, notice, links, provenance] = ["view", "notice", "links", "provenance"].map((id) => document.getElementById(id));
-let shown = 0, run = null, pages = { dagster: "", mlflow: null };
+let shown = 0, run = null, announced = null, pages = { dagster: "", mlflow: null };
 
 /** Where the address leads: a view, and what it is about. */
 function wanted() {
@@ -48,7 +48,7 @@ async function show({ moved = true } = {}) {
   if (ticket !== shown) return;
   view.replaceChildren(...parts.filter(Boolean));
   view.removeAttribute("aria-busy");
-  sweep();
+  settle(view);
   const heading = view.querySelector("h1");
   document.title = heading ? `${heading.textContent} · feedback_pipeline` : "feedback_pipeline";
   if (moved && heading) {
@@ -73,8 +73,13 @@ async function showProvenance() {
   const { provenance: from } = await get("agents", { limit: 1 });
   run = from.learning_run_id;
   provenance.replaceChildren(run === null ? "Nothing has been learned yet." :
-    h("p", {}, `Learning run ${run}, ${moment(from.computed_at)}, from ${count(from.n_reviews)} reviews of ${count(from.n_contents)} outputs, `,
-      `${from.window.first ?? "the beginning"} to ${from.window.last ?? "today"} (UTC).`));
+    h("p", {}, `Learning run ${run} of ${moment(from.computed_at)}: ${count(from.n_reviews)} reviews of ${count(from.n_contents)} outputs, `,
+      `UTC days from ${from.window.first ?? "the beginning"} to ${from.window.last ?? "today"}.`), tokenButton());
+}
+
+/** Another token, such as one that may start a pass. */
+function tokenButton() {
+  return hasToken() ? h("button", { type: "button", class: "quiet", click: () => { keepToken(null); show(); } }, "Other token") : "";
 }
 
 function failed(problem) {
@@ -86,8 +91,8 @@ function signIn(reason) {
   const token = h("input", { type: "password", id: "token", autocomplete: "off", required: true });
   const enter = (event) => {
     event.preventDefault();
-    keepToken(token.value);
-    show();
+    if (keepToken(token.value)) show();
+    else view.replaceChildren(signIn("A token has letters, digits and signs of ASCII only; this one has others."));
   };
   return sheet("Token needed",
     h("p", { class: reason ? "bad" : null, role: reason ? "alert" : null }, reason ?? "Reading takes a token with the scope read; \"Learn now\" one with the scope write. It is kept until this tab is closed."),
@@ -96,11 +101,12 @@ function signIn(reason) {
 
 /** Says that something newer was learned; what is being read does not change under the reader. */
 async function lookForNews() {
-  if (document.hidden || run === undefined || view.getAttribute("aria-busy")) return;
+  if (document.hidden || view.getAttribute("aria-busy")) return;
   try {
     if (await needsToken()) return;
     const { provenance: from } = await get("agents", { limit: 1 });
-    if (from.learning_run_id === run || notice.querySelector("progress")) return;
+    if ([run, announced].includes(from.learning_run_id) || notice.querySelector("progress")) return;
+    announced = from.learning_run_id;
     const refresh = h("button", { type: "button", class: "quiet", click: () => { notice.replaceChildren(); show(); } }, "Show it");
     notice.replaceChildren(h("div", { class: "sheet" }, h("p", {}, `A newer learning run was published ${ago(from.computed_at)}. `, refresh)));
   } catch {

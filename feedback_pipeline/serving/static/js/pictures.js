@@ -192,14 +192,14 @@ export function calibration({ summary, bins }) {
 }
 
 /** Shares by week, with the number behind each: rows {week, value, n}. */
-export function weekly({ title, summary, name, rows, shown = percent, bounds = [0, 1], what = "outputs" }) {
+export function weekly({ title, summary, name, rows, shown = percent, bounds = [0, 1], what = "outputs", when = "week of" }) {
   return figure({
     title,
     summary,
     height: 240,
     rows,
     columns: [
-      { name: "Week of", cell: (row) => row.week },
+      { name: when, cell: (row) => row.week },
       { name, number: true, cell: (row) => shown(row.value) },
       { name: what, number: true, cell: (row) => count(row.n) },
     ],
@@ -211,7 +211,7 @@ export function weekly({ title, summary, name, rows, shown = percent, bounds = [
         trigger: "axis",
         formatter: ([{ dataIndex }]) => {
           const row = rows[dataIndex];
-          return said(`week of ${row.week}`, `${name} ${shown(row.value)}`, `${count(row.n)} ${what}`);
+          return said(`${when} ${row.week}`, `${name} ${shown(row.value)}`, `${count(row.n)} ${what}`);
         },
       },
       series: [{

@@ -1,17 +1,17 @@
 // One agent: what it should do differently and on what evidence, what applying it brings, how forecasts fared.
 
 import { get, whole } from "../api.js";
-import { badge, h, sheet } from "../dom.js";
+import { badge, h, nameOf, sheet, stateOf } from "../dom.js";
 import { between, certainty, count, DASH, number, percent, plural, points, signed, words } from "../format.js";
 import { calibration, forest, sequence, threshold, weekly } from "../pictures.js";
 import { table } from "../table.js";
+import { byWeek } from "../weeks.js";
 
 const FLEET = "*";
 const TOGETHER = "All agents together";
 const MOST_FINDINGS = 12;
 const MOST_CURVES = 6;
 const MOST_SEQUENCES = 6;
-const STATES = { active: "good", probation: "unsure", candidate: "", retired: "bad" };
 
 export const title = "Agent";
 
@@ -81,14 +81,14 @@ function recommendations({ recommendations: advice }, { parts }) {
   return sheet("Recommendations", h("ol", { class: "advice" }, advice.map((one) => h("li", {},
     told(one.text),
     h("ul", { class: "facts" }, [
-      badge(one.trial.state, STATES[one.trial.state]),
+      stateOf(one.trial),
       `confidence ${certainty(one.confidence)}`,
       `${plural(one.evidence.n_contents, "output")}, ${plural(one.evidence.n_reviewers, "reviewer")}`,
       one.trial.uplift === null ? null : `measured ${points(one.trial.uplift)} (${between(...one.trial.ci)}) in ${plural(one.trial.n, "execution")}`,
       one.trial.p_on > 0 ? `applied in ${percent(one.trial.p_on)} of executions` : null,
     ].filter(Boolean).map((fact) => h("li", {}, fact))),
     one.trial.reason ? h("p", { class: "soft small" }, one.trial.reason) : null,
-    one.conflicts.length ? h("p", { class: "small unsure" }, "Speaks against it: ", one.conflicts.join("; "), ".") : null))));
+    one.conflicts.length ? h("p", { class: "small unsure" }, "To be weighed: ", one.conflicts.join("; "), ".") : null))));
 }
 
 /** What to do, then what it is expected to bring. */
@@ -104,13 +104,13 @@ function effectsSheet(trials) {
   const drawn = ordered.filter((trial) => trial.looks.length > 0).slice(0, MOST_SEQUENCES);
   return sheet("Does applying them help?",
     drawn.length ? h("div", { class: "columns" }, drawn.map((trial) => sequence({
-      title: `${(trial.text ?? words(trial.kind)).split(": ")[0]}${trial.trial > 1 ? `, trial ${trial.trial}` : ""}`,
+      title: `${nameOf(trial).split(": ")[0]}${trial.trial > 1 ? `, trial ${trial.trial}` : ""}`,
       summary: `${words(trial.state)}: ${points(trial.uplift)} approval, bounds ${between(trial.low, trial.high)}, ${plural(trial.n, "execution")}.`,
       looks: trial.looks,
     }))) : h("p", {}, "Nothing is measured yet: it takes 60 executions with a decision."),
     table([
-      { name: "Recommendation", cell: (trial) => h("div", {}, trial.text ?? words(trial.kind), h("div", { class: "small soft" }, trial.reason)) },
-      { name: "State", cell: (trial) => badge(trial.state, STATES[trial.state]), sort: (trial) => trial.state },
+      { name: "Recommendation", cell: (trial) => h("div", {}, nameOf(trial), h("div", { class: "small soft" }, trial.reason)) },
+      { name: "State", cell: (trial) => stateOf(trial), sort: (trial) => trial.state },
       { name: "Applied", number: true, cell: (trial) => count(trial.n_applied), sort: (trial) => trial.n_applied },
       { name: "Held out", number: true, cell: (trial) => count(trial.n_held_out), sort: (trial) => trial.n_held_out },
       { name: "Approved with", number: true, cell: (trial) => percent(trial.success_rate), sort: (trial) => trial.success_rate },
@@ -120,13 +120,14 @@ function effectsSheet(trials) {
     ], ordered, { caption: "Every execution applies a recommendation or is held out by lot. The uplift is corrected for what was expected of each output, so it is not the difference of the two rates." }));
 }
 
-function course(weeks) {
-  if (weeks.length === 0) return null;
-  const rows = weeks.map((week) => ({ week: week.week, n: week.decided, value: week.approval_rate }));
-  const scores = weeks.filter((week) => week.scores.overall !== undefined).map((week) => ({ week: week.week, n: week.outputs, value: week.scores.overall }));
+function course(reviewed) {
+  if (reviewed.length === 0) return null;
+  const weeks = byWeek(reviewed);
+  const rows = weeks.map(({ week, decided, approval }) => ({ week, n: decided, value: approval }));
+  const scores = weeks.map(({ week, outputs, score }) => ({ week, n: outputs, value: score }));
   return sheet("Week by week", h("div", { class: "columns" },
     weekly({ title: "Approved outputs", name: "Approved", rows, summary: "Share of the decided outputs that people approved, by the week of their first review." }),
-    scores.length ? weekly({ title: "Mean overall score", name: "Score", rows: scores, shown: (value) => number(value), bounds: null, summary: "Raw points, mean over the outputs of the week." }) : null));
+    scores.some(({ value }) => value !== null) ? weekly({ title: "Mean overall score", name: "Score", rows: scores, shown: (value) => number(value), bounds: null, summary: "Raw points, mean over the outputs of the week." }) : null));
 }
 
 function findings(rows) {

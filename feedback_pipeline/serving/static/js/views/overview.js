@@ -1,10 +1,11 @@
 // How all agents do, what waits, what was learned last, whether the forecasts still hold.
 
 import { get, whole } from "../api.js";
-import { badge, h, outside, s, sheet, tiles } from "../dom.js";
+import { badge, h, nameOf, outside, s, sheet, stateOf, tiles } from "../dom.js";
 import { ago, between, count, DASH, moment, percent, plural, points, words } from "../format.js";
 import { weekly } from "../pictures.js";
 import { table } from "../table.js";
+import { byWeek, mondays, share, total } from "../weeks.js";
 
 const WEEKS = 12;
 const LATELY = 4;
@@ -19,15 +20,15 @@ export async function show({ links }) {
     get("drift"),
   ]);
   if (status.agents.length === 0) return [h("div", { class: "head" }, h("h1", { tabindex: "-1" }, title)), beginning()];
+  const calendar = mondays(analytics.weeks);
   const weeks = Map.groupBy(analytics.weeks, (week) => week.agent_name);
-  const effects = Map.groupBy(analytics.effects, (effect) => effect.agent_name);
-  const agents = status.agents.map((agent) => ({ ...agent, ...course(weeks.get(agent.agent_name) ?? []), effects: effects.get(agent.agent_name) ?? [] }));
+  const agents = status.agents.map((agent) => ({ ...agent, ...course(weeks.get(agent.agent_name) ?? [], calendar) }));
   return [
     h("div", { class: "head" }, h("h1", { tabindex: "-1" }, title)),
     facts(status, agents, drift, links),
     why(status),
     sheet("Agents", agentTable(agents)),
-    together(analytics.weeks),
+    together(byWeek(analytics.weeks, calendar)),
     whatHelps(analytics.effects),
   ];
 }
@@ -71,12 +72,11 @@ function why({ trigger, rejected }) {
 }
 
 /** Approval over the weeks: the whole, the course, and the change where there is enough on both sides. */
-function course(weeks) {
-  const total = (part, name) => part.reduce((sum, week) => sum + week[name], 0);
-  const rate = (part) => (total(part, "decided") ? total(part, "approved") / total(part, "decided") : null);
+function course(rows, calendar) {
+  const weeks = byWeek(rows, calendar);
   const [late, before] = [weeks.slice(-LATELY), weeks.slice(-2 * LATELY, -LATELY)];
   const enough = Math.min(total(late, "decided"), total(before, "decided")) >= ENOUGH;
-  return { weeks, approval: rate(weeks), reviews: total(weeks, "reviews"), change: enough ? rate(late) - rate(before) : null };
+  return { weeks, approval: share(weeks), reviews: total(weeks, "reviews"), change: enough ? share(late) - share(before) : null };
 }
 
 function agentTable(agents) {
@@ -91,38 +91,32 @@ function agentTable(agents) {
     { name: "Findings", number: true, cell: (agent) => count(agent.parts?.correlations?.published), sort: (agent) => agent.parts?.correlations?.published },
     { name: "Advice", number: true, cell: (agent) => count(agent.parts?.recommendations?.published), sort: (agent) => agent.parts?.recommendations?.published },
     { name: "State", cell: (agent) => (agent.status === "success" ? badge("learned", "good") : h("span", { class: "small" }, agent.reason ?? words(agent.status))) },
-  ], rows, { caption: `Reviews and approval of the last ${WEEKS} weeks with reviews; change = the last ${LATELY} weeks against the ${LATELY} before.` });
+  ], rows, { caption: `Reviews and approval of ${WEEKS} weeks, the last one that of the newest review; change = the last ${LATELY} weeks against the ${LATELY} before.` });
 }
 
 function sparkline({ agent_name: name, weeks }) {
-  const known = weeks.filter((week) => week.approval_rate !== null);
+  const known = weeks.map(({ approval }, at) => ({ approval, at })).filter(({ approval }) => approval !== null);
   if (known.length < 2) return DASH;
-  const place = known.map(({ approval_rate: rate }, at) => `${(120 * at) / (known.length - 1)},${26 - 24 * rate}`);
-  const label = `${name}: approval ${percent(known[0].approval_rate)} to ${percent(known.at(-1).approval_rate)} over ${known.length} weeks`;
+  const place = known.map(({ approval, at }) => `${(120 * at) / (weeks.length - 1)},${26 - 24 * approval}`);
+  const label = `${name}: approval ${percent(known[0].approval)} to ${percent(known.at(-1).approval)} over ${weeks.length} weeks`;
   return s("svg", { class: "spark", viewBox: "0 0 120 28", role: "img", "aria-label": label },
     s("polyline", { points: place.join(" "), fill: "none", stroke: "currentColor", "stroke-width": "2" }));
 }
 
 function together(weeks) {
-  const byWeek = Map.groupBy(weeks, (week) => week.week);
-  const rows = [...byWeek].sort(([a], [b]) => a.localeCompare(b)).map(([week, parts]) => {
-    const decided = parts.reduce((sum, part) => sum + part.decided, 0);
-    return { week, n: decided, value: decided ? parts.reduce((sum, part) => sum + part.approved, 0) / decided : null };
-  });
-  if (rows.length === 0) return null;
+  if (weeks.length === 0) return null;
+  const rows = weeks.map(({ week, decided, approval }) => ({ week, n: decided, value: approval }));
   return h("section", { class: "sheet" }, h("h2", {}, "Approval of all agents"),
     weekly({ title: "Approved outputs by week", name: "Approved", rows, summary: `Share of the outputs that people approved, by the week of their first review; ${plural(rows.length, "week")}.` }));
 }
-
-const STATES = { active: "good", probation: "unsure", retired: "" };
 
 function whatHelps(effects) {
   const measured = effects.filter((effect) => effect.n > 0).sort((a, b) => (b.low ?? -Infinity) - (a.low ?? -Infinity));
   if (measured.length === 0) return sheet("Does it help?", h("p", {}, "No recommendation has been applied yet. Agents that read their improvements apply each one in a random share of their executions; what that brings is shown here."));
   return sheet("Does it help?", table([
     { name: "Agent", cell: (effect) => h("a", { href: `#/agents/${encodeURIComponent(effect.agent_name)}` }, effect.agent_name), sort: (effect) => effect.agent_name },
-    { name: "Recommendation", cell: (effect) => effect.text ?? words(effect.kind) },
-    { name: "State", cell: (effect) => badge(effect.state, STATES[effect.state]), sort: (effect) => effect.state },
+    { name: "Recommendation", cell: nameOf },
+    { name: "State", cell: (effect) => stateOf(effect), sort: (effect) => effect.state },
     { name: "Executions", number: true, cell: (effect) => count(effect.n), sort: (effect) => effect.n },
     { name: "Uplift", number: true, cell: (effect) => points(effect.uplift), sort: (effect) => effect.uplift },
     { name: "Bounds", number: true, cell: (effect) => between(effect.low, effect.high) },

@@ -19,7 +19,12 @@ export async function show() {
 
 function reading(first) {
   const list = h("div", {}, listed(first));
-  const change = async ({ target }) => list.replaceChildren(listed(await get("queue", { limit: target.value })));
+  let asked = 0;
+  const change = async ({ target }) => {
+    const ticket = ++asked;
+    const answer = await get("queue", { limit: target.value }).then(listed, (problem) => h("p", { class: "bad", role: "alert" }, problem.message));
+    if (ticket === asked) list.replaceChildren(answer);
+  };
   const choice = h("select", { change }, LENGTHS.map((length) => h("option", { value: length, selected: length === LENGTHS[1] }, count(length))));
   return sheet("What to read first",
     h("p", { class: "soft" }, `${plural(first.n_outputs, "output")} without a review. The least likely approvals come first; ${percent(first.random_share)} of the places are drawn at random, so that the forecasts can be checked.`),

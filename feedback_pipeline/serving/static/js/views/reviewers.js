@@ -8,6 +8,7 @@ import { table } from "../table.js";
 
 const Z = 1.96;
 const MOST_DRAWN = 40;
+const NOT_COMPARABLE = "shares too few outputs with the others to be compared";
 
 export const title = "Reviewers";
 
@@ -17,7 +18,8 @@ export async function show({ argument }) {
   const [{ reviewers }, agreement] = await Promise.all([whole("reviewers", "reviewers"), get("agreement")]);
   if (reviewers.length === 0) return [heading(), sheet("No known reviewer", h("p", {}, "The reviews name nobody, so nobody can be compared."))];
   const one = reviewers.find((reviewer) => reviewer.reviewer_id === argument);
-  return [heading(), one ? person(one) : null, severity(reviewers), standards(reviewers), agreementSheet(agreement)];
+  const chosen = one ? person(one) : argument === null ? null : sheet("No such reviewer", h("p", {}, `Nobody with a review in the window goes by the name ${argument}.`));
+  return [heading(), chosen, severity(reviewers), standards(reviewers), agreementSheet(agreement)];
 }
 
 function heading() {
@@ -32,14 +34,17 @@ function margin({ severity: found }) {
 function severity(reviewers) {
   const known = reviewers.filter((reviewer) => reviewer.severity.overall !== null);
   if (known.length === 0) return sheet("Severity", h("p", {}, "Nobody's severity can be told: reviewers need outputs in common."));
-  const drawn = known.slice(0, MOST_DRAWN);
+  const half = MOST_DRAWN / 2;
+  const drawn = known.length > MOST_DRAWN ? [...known.slice(0, half), ...known.slice(-half)] : known;
+  const which = known.length > MOST_DRAWN ? `the ${half} strictest and the ${half} mildest of ${plural(reviewers.length, "reviewer")}` : `${drawn.length} of ${plural(reviewers.length, "reviewer")}`;
   return sheet("Severity", forest({
     title: "Points more or less than the average reviewer",
-    summary: `Overall, of the same outputs, strictest first, with 95 % intervals; ${drawn.length} of ${plural(reviewers.length, "reviewer")}.`,
+    summary: `Overall, of the same outputs, strictest first, with 95 % intervals; ${which}.`,
     unit: "points",
     rows: drawn.map((reviewer) => {
       const [low, high] = margin(reviewer);
-      return { label: reviewer.reviewer_id, value: reviewer.severity.overall, low, high, note: plural(reviewer.n_reviews, "review") };
+      const label = reviewer.severity.comparable ? reviewer.reviewer_id : `${reviewer.reviewer_id} (not comparable)`;
+      return { label, value: reviewer.severity.overall, low, high, note: plural(reviewer.n_reviews, "review") };
     }),
   }));
 }
@@ -82,7 +87,7 @@ function person(reviewer) {
   return sheet(reviewer.reviewer_id,
     h("ul", { class: "facts" }, [
       plural(reviewer.n_reviews, "review"),
-      reviewer.severity.comparable ? null : "shares too few outputs with the others to be compared",
+      reviewer.severity.comparable ? null : NOT_COMPARABLE,
       reviewer.severity.drift?.drifted ? `severity has changed by ${number(reviewer.severity.drift.spread)} points` : null,
     ].filter(Boolean).map((fact) => h("li", {}, fact))),
     h("div", { class: "columns" },
@@ -100,7 +105,8 @@ function person(reviewer) {
         summary: "Overall, within the outputs that others scored too.",
         name: "Severity",
         what: "outputs",
-        rows: months.map((month) => ({ week: month.month, label: month.month.slice(0, 7), value: month.severity, n: month.n_reviews })),
+        when: "month",
+        rows: months.map((month) => ({ week: month.month.slice(0, 7), label: month.month.slice(0, 7), value: month.severity, n: month.n_reviews })),
         shown: signed,
         bounds: null,
       }) : null),
