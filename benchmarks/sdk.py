@@ -5,6 +5,9 @@
 Each execution has three decisions with reasons, tokens, a cost and a text of 500 words. What is timed are the calls of the SDK,
 not the work between them: of an agent that waits for a model (5 ms, after which the caches of the processor are cold), and of one
 that only records, while the threads behind it compete for the interpreter. Bar: 50 microseconds an execution, in the median.
+
+Before that, what importing the SDK costs: the seconds of the import alone, in fresh processes. Bar: .6 s, in the best of them,
+since what others do on the machine meanwhile is no cost of it.
 """
 
 import argparse
@@ -27,6 +30,8 @@ from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.migrations import migrate
 
 BAR_US, WAIT_S = 50.0, 0.005
+IMPORT_BAR_S, IMPORTS = 0.6, 5
+IMPORT = "import time; start = time.perf_counter(); import feedback_pipeline.sdk; print(time.perf_counter() - start)"
 TEXT = "five words about some product " * 100
 REASON = "because the last three outputs of this length were approved by the reviewers of this channel " * 3
 GIVEN = {"keywords": ["product", "some"], "tone": "warm", "channel": "blog"}
@@ -55,6 +60,14 @@ def running_api(database: Database, home: Path) -> Iterator[str]:
         process.wait()
 
 
+def import_seconds() -> list[float]:
+    """Of importing the SDK in fresh processes; the first, which may compile, is left out."""
+    runs = [
+        subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True) for _ in range(IMPORTS + 1)
+    ]
+    return [float(done.stdout) for done in runs[1:]]
+
+
 def added(client: LearningClient, work: Callable[[], None]) -> float:
     """Microseconds that recording one execution adds."""
     clock = time.perf_counter
@@ -76,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executions", type=int, default=5000)
     n = parser.parse_args().executions
+    imports = import_seconds()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         with EmbeddedPostgres(home / "postgres").hold() as server:
@@ -94,8 +108,17 @@ def main() -> None:
         p99 = ordered[int(0.99 * len(ordered))]
         print(f"{name:<24} {len(values):>6} {statistics.median(values):>8.1f} {statistics.fmean(values):>8.1f} {p99:>8.1f}")
     print(f"delivered {left.stored:,}, pending {left.pending}, {behind:.1f} s after the last; bar {BAR_US:.0f} us")
+    print(
+        f"import, fresh processes: best {min(imports):.2f} s, median {statistics.median(imports):.2f} s of {len(imports)}", end=""
+    )
+    print(f"; bar {IMPORT_BAR_S:.1f} s, load {os.getloadavg()[0]:.1f}")
+    over = []
     if max(statistics.median(waiting), statistics.median(busy)) > BAR_US:
-        sys.exit(f"record_execution adds more than {BAR_US:.0f} us to the caller")
+        over.append(f"record_execution adds more than {BAR_US:.0f} us to the caller")
+    if min(imports) > IMPORT_BAR_S:
+        over.append(f"importing the SDK takes more than {IMPORT_BAR_S:.1f} s")
+    if over:
+        sys.exit("; ".join(over))
 
 
 def wait() -> None:

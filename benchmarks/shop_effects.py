@@ -1,9 +1,11 @@
 """Does the loop close: 400 simulated shops whose agents apply a pattern that helps, a useless one and a harmful one.
 
-Looked at every 50 executions; the bounds of every execution in between count. `--picture FILE` also draws what the README shows.
+Looked at every 50 executions; the bounds of every execution in between count. Exits with 1 where a bar is missed in any of the
+worlds. `--picture FILE` also draws what the README shows.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,10 @@ from feedback_pipeline.simulation.shop import EFFECTS, ShopRun, ShopSpec, run_sh
 
 SEEDS: Final = 400
 END: Final = 500
+LEAST_ACTIVE: Final = 0.95
+MOST_FALSELY_KEPT: Final = 0.05
+MOST_FALSELY_RETIRED: Final = 0.03
+HARM_GONE_AFTER: Final = 700
 _AT_ONCE: Final = 50
 _WORLDS: Final = ((0.0, 1.0), (0.1, 1.0), (0.2, 1.0), (0.2, 0.0))  # drift of the base rate, share with a forecast
 _PICTURED: Final = (0.1, 1.0)
@@ -44,6 +50,25 @@ def typical(run: ShopRun) -> int:
     kept, gone = kept_after(run), run.decided_at[:, 2]
     away = np.abs(np.log(kept / np.median(kept))) + np.abs(np.log(gone / np.median(gone)))
     return int(np.argmin(away))
+
+
+def missed(runs: list[ShopRun]) -> list[str]:
+    """The bars that are missed, in words."""
+    states, decided, ever = joined(runs, "states", axis=1), joined(runs, "decided_at"), joined(runs, "ever_active")
+    helps, useless, harms = range(len(EFFECTS))
+    retired = (states == RETIRED).any(axis=0)
+    # One that is never retired counts as retired after all the others.
+    gone = float(np.median(np.where(retired[:, harms], decided[:, harms], np.inf)))
+    with_it, without = (joined(runs, name)[:, -END:].mean() for name in ("with_learning", "without"))
+    bars = (
+        ("the useful one is active at the end in", (states[-1, :, helps] == ACTIVE).mean(), LEAST_ACTIVE, True),
+        ("the useful one is ever retired in", retired[:, helps].mean(), MOST_FALSELY_RETIRED, False),
+        ("the useless one is ever active in", ever[:, useless].mean(), MOST_FALSELY_KEPT, False),
+    )
+    rates = [f"{what} {rate:.1%}, bar {bar:.0%}" for what, rate, bar, least in bars if (rate < bar if least else rate > bar)]
+    harm = f"the harmful one is retired by a median of {gone:,.0f} executions, bar {HARM_GONE_AFTER:,}"
+    gain = f"approval at the end is {with_it:.1%} with learning, {without:.1%} without"
+    return [*rates, *([harm] if gone > HARM_GONE_AFTER else []), *([gain] if with_it <= without else [])]
 
 
 def report(drift: float, predicted: float, runs: list[ShopRun]) -> None:
@@ -111,16 +136,21 @@ def draw(runs: list[ShopRun], file: Path) -> None:
 
 
 def main() -> None:
-    """Prints the bars; draws the picture where asked."""
+    """Prints what came out; draws the picture where asked; exits with 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw the picture of the README")
     given = parser.parse_args()
+    failed = False
     for drift, predicted in _WORLDS:
         runs = shops(drift, predicted, given.seeds)
         report(drift, predicted, runs)
+        for bar in missed(runs):
+            print(f"  MISSED: {bar}")
+            failed = True
         if (drift, predicted) == _PICTURED and given.picture is not None:
             draw(runs, given.picture)
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":

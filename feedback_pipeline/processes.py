@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -70,6 +71,8 @@ class Children:
         self._services = list(services)
         self._variables = dict(variables)
         self._running: dict[str, subprocess.Popen[str]] = {}
+        # Groups whose leader is gone: what it had started, such as a run of the code server, may go on.
+        self._left: set[int] = set()
         self._lives = {service.name: _Life() for service in services}
         self._due: dict[str, float] = {}
         self._readers: list[threading.Thread] = []
@@ -96,10 +99,14 @@ class Children:
             StoreError: an essential service has never stayed up and keeps ending.
         """
         now = time.monotonic()
+        # One that is empty is forgotten at once: its number may be that of somebody else's group later.
+        self._left = set(filter(_outlived, self._left))
         for service in self._services:
             process = self._running.get(service.name)
             if process is not None and process.poll() is not None:
                 del self._running[service.name]
+                if _outlived(process.pid):
+                    self._left.add(process.pid)
                 self._ended(service, process.returncode, now)
             if service.name in self._due and now >= self._due[service.name]:
                 del self._due[service.name]
@@ -120,22 +127,32 @@ class Children:
             self._note(service, "keeps ending; its last lines say why. Everything else goes on without it")
 
     def stop(self) -> None:
-        """Ends all children and theirs: asks them first, kills the groups that are still there."""
-        groups = [process.pid for process in self._running.values()]
-        for group in groups:
-            _signal_group(group, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_PATIENCE_S
-        while time.monotonic() < deadline and any(map(_group_lives, groups)):
+        """Ends all children and theirs, also those of a child that died before: asks them first, kills what is still there.
+
+        Whoever asks again meanwhile (Ctrl-C) has it done at once.
+        """
+        living = list(filter(self._group_lives, [*(process.pid for process in self._running.values()), *self._left]))
+        try:
+            for group in living:
+                _signal_group(group, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_PATIENCE_S
+            while living and time.monotonic() < deadline:
+                time.sleep(POLL_S / 2)
+                living = list(filter(self._group_lives, living))
+        finally:
+            for group in living:
+                _signal_group(group, signal.SIGKILL)
             for process in self._running.values():
-                process.poll()  # a dead leader that nobody has waited for still counts as alive
-            time.sleep(POLL_S / 2)
-        for group in groups:
-            _signal_group(group, signal.SIGKILL)
-        for process in self._running.values():
-            process.wait()
-        for reader in self._readers:
-            reader.join(timeout=STOP_PATIENCE_S)
-        self._running.clear()
+                process.wait()
+            for reader in self._readers:
+                reader.join(timeout=STOP_PATIENCE_S)
+            self._running.clear()
+            self._left.clear()
+
+    def _group_lives(self, group: int) -> bool:
+        """Whether anything of a group is left; a dead leader that nobody has waited for would count."""
+        leading = any(process.pid == group and process.poll() is None for process in self._running.values())
+        return leading or _outlived(group)
 
     def _start(self, service: Service) -> None:
         self._lives[service.name].started = time.monotonic()
@@ -219,7 +236,14 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         return
 
 
-def _group_lives(group: int) -> bool:
+def _outlived(group: int) -> bool:
+    """Whether processes are left of a group whose leader is gone and waited for.
+
+    Where this process has become their parent, as the first one of a container does, they are waited for here.
+    """
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -27,6 +27,9 @@ def test_no_review_is_lost_or_doubled_whatever_dies() -> None:
     assert done.stdout.splitlines()[-1] == "lost 0 doubled 0 mixed 0"
     injected = re.search(r"faults injected: (.*)", done.stdout)
     assert injected is not None
-    # A run lives for seconds: the first may be over before it is found.
-    assert {re.sub(r" \d+$", "", part) for part in injected[1].split(", ")} >= FAULTS - {"run process killed"}
+    assert {re.sub(r" \d+$", "", part) for part in injected[1].split(", ")} == FAULTS
+    recoveries = re.search(r"recoveries: (\d+) of (\d+)", done.stdout)
+    assert recoveries is not None
+    assert int(recoveries[1]) == int(recoveries[2]) >= len(FAULTS)
+    assert "failed:" not in done.stdout
     assert re.search(r"reviews: .*deleted \d+, edited \d+.*inserted \d+", done.stdout)

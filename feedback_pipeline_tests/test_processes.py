@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback_pipeline.errors import StoreError
-from feedback_pipeline.processes import STARTS_ALLOWED, Children, Service, run_in_foreground
+from feedback_pipeline.processes import STARTS_ALLOWED, STOP_PATIENCE_S, Children, Service, run_in_foreground
 
 # Names of children go to a file, since what they print belongs to the terminal.
 SLEEPER = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
@@ -18,6 +18,20 @@ PARENT = (
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}, sys.argv[1]])\n"
     "time.sleep(600)\n"
+)
+# What it started lives on when it dies, as a run does when the code server that started it is killed.
+STARTER = (
+    "import os, subprocess, sys, time\n"
+    f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}, sys.argv[1]])\n"
+    "open(sys.argv[2], 'a').write(f'{os.getpid()}\\n')\n"
+    "time.sleep(600)\n"
+)
+# Does not end when it is asked to, and asks its parent as Ctrl-C does.
+STUBBORN = (
+    "import os, signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT))\n"
+    "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')\n"
+    "while True: time.sleep(600)\n"
 )
 
 
@@ -88,6 +102,57 @@ def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.
 
         _eventually(started_again)
     assert not any(map(_lives, _pids(file)))
+
+
+@pytest.mark.slow
+def test_what_a_dead_child_had_started_goes_on_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
+    started, leaders = tmp_path / "started", tmp_path / "leaders"
+    with Children([_service(STARTER, str(started), str(leaders))], dict(os.environ)) as children:
+        for life in (1, 2):
+            _eventually(lambda: len(_pids(started)) == len(_pids(leaders)) == life)  # noqa: B023 - called in the loop
+            os.kill(_pids(leaders)[-1], signal.SIGKILL)
+
+            def started_again() -> bool:
+                children.watch()
+                return len(_pids(leaders)) == life + 1  # noqa: B023 - called in the loop
+
+            _eventually(started_again)
+        _eventually(lambda: len(_pids(started)) == 3)
+        children.watch()
+        assert list(map(_lives, _pids(started))) == [True] * 3
+        # Nobody has seen yet that this one is dead.
+        os.kill(_pids(leaders)[-1], signal.SIGKILL)
+        assert children._left == set(_pids(leaders)[:-1])
+    _eventually(lambda: not any(map(_lives, _pids(started))))
+
+
+@pytest.mark.slow
+def test_a_group_that_is_empty_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be that of another process by the time of the end."""
+    monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
+    started, leaders = tmp_path / "started", tmp_path / "leaders"
+    with Children([_service(STARTER, str(started), str(leaders))], dict(os.environ)) as children:
+        _eventually(lambda: _pids(started) and _pids(leaders))
+
+        def watched(left: set[int]) -> bool:
+            children.watch()
+            return children._left == left
+
+        os.kill(_pids(leaders)[0], signal.SIGKILL)
+        _eventually(lambda: watched({_pids(leaders)[0]}))
+        os.kill(_pids(started)[0], signal.SIGKILL)
+        _eventually(lambda: watched(set()))
+
+
+@pytest.mark.slow
+def test_asking_twice_ends_a_stubborn_child_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Children([_service(STUBBORN, str(file))], dict(os.environ)):
+        _eventually(lambda: _pids(file))
+    _eventually(lambda: not any(map(_lives, _pids(file))))
+    assert time.monotonic() - begun < STOP_PATIENCE_S
 
 
 def test_a_child_has_variables_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,11 @@ Writers insert, edit, back-date and delete reviews, some in transactions that st
 processes are killed, the feature store's disk fills and connections break, in turn. At the end it waits until everything is
 learned and compares the feature store and the published tables row by row with what a fresh installation learns from the same
 database. The last line is `lost 0 doubled 0 mixed 0`: reviews missing from what was learned, reviews in it too often, rows from
-two learning runs in one look or published otherwise than by the fresh one. Exit status 1 if it is another.
+two learning runs in one look or published otherwise than by the fresh one. Exit status 1 if it is another, if a fault was not
+followed by a learning run begun after it, if a kind of fault found nothing to hit, if `up` itself ended and nobody had killed it,
+or if it left processes behind.
+
+It ends when the time is over and every kind of fault has been injected.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +39,7 @@ from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.pass_lock import pass_is_running
 from reliability.faults import Disk, Faults
 from reliability.invariants import Verdict, compare
+from reliability.processes_of import await_end, server
 from reliability.readers import Reader
 from reliability.service import Service, environment
 from reliability.writers import Writer
@@ -41,9 +47,9 @@ from reliability.writers import Writer
 _WRITERS: Final = 3
 _LONGEST_HOLD_S: Final = 30.0
 _FIRST_PASS_S: Final = 240.0
+_RECOVERY_S: Final = 120.0
 _QUIET_S: Final = 300.0
 _POLL_S: Final = 0.5
-_LEAST_S: Final = 8.0
 _PORTS: Final = ("FEEDBACK_DAGSTER_PORT", "FEEDBACK_MLFLOW_PORT", "FEEDBACK_API_PORT")
 # A review is enough, and nothing waits: as many passes as possible meet a fault.
 _EAGER: Final = {
@@ -56,15 +62,32 @@ _EAGER: Final = {
 
 @dataclass
 class Story:
-    """What happened."""
+    """What happened.
 
-    injected: list[tuple[str, float]] = field(default_factory=list)
+    Attributes:
+        kinds: The faults there are.
+        recoveries: By fault, in order: its name and the seconds to the publication of the first learning run that began after it
+            (one that was under way proves nothing), None = there was none before the next fault.
+        restarts: How often `up` had to be started again although nobody had killed it.
+        left_behind: Processes that outlived the end of `up`.
+    """
+
+    kinds: Collection[str]
+    recoveries: list[tuple[str, float | None]] = field(default_factory=list)
     restarts: int = 0
+    left_behind: int = 0
 
-    def recoveries(self, published: list[tuple[float, float]]) -> list[float]:
-        """Seconds from each fault to the first learning run that began after it: one that was under way proves nothing."""
-        after = [[seen for began, seen in published if began > start] for _, start in self.injected]
-        return [moments[0] - start for moments, (_, start) in zip(after, self.injected, strict=True) if moments]
+    def failings(self) -> list[str]:
+        """What should not have happened, whatever was learned in the end."""
+        hit = Counter(name for name, _ in self.recoveries)
+        dead = Counter(name for name, seconds in self.recoveries if seconds is None)
+        found = [f"{name}: found nothing to hit" for name in self.kinds if not hit[name]]
+        found += [f"{name}: no learning run begun after it within {_RECOVERY_S:g} s, {n} times" for name, n in dead.items()]
+        if self.restarts:
+            found.append(f"`up` itself ended and was started again {self.restarts} times")
+        if self.left_behind:
+            found.append(f"{self.left_behind} processes outlived the end of `up`")
+        return found
 
 
 def main() -> None:
@@ -79,21 +102,25 @@ def main() -> None:
         disk = Disk(home / "store")
         print(f"The disk that fills is {disk.description}.", flush=True)
         try:
-            verdict = campaign(home, disk, options.minutes * 60.0, options.seed)
+            verdict, failings = campaign(home, disk, options.minutes * 60.0, options.seed)
         finally:
+            # It ends after its last holder; the folder under it is removed next.
+            await_end(server(home))
             disk.release()
+    for failing in failings:
+        print(f"failed: {failing}")
     print(f"lost {verdict.lost} doubled {verdict.doubled} mixed {verdict.mixed}")
-    sys.exit(int(verdict != Verdict(0, 0, 0)))
+    sys.exit(int(bool(failings) or verdict != Verdict(0, 0, 0)))
 
 
-def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
-    """Write, read and break things for some seconds, wait for quiet, compare."""
+def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> tuple[Verdict, list[str]]:
+    """Write, read and break things for some seconds, wait for quiet, compare; beside the verdict, all other failings."""
     variables = environment(home, **_ports(), **_EAGER)
     service = Service(home, variables)
     service.call("simulate", "--agents", "3", "--executions", "30", "--reviewers", "6", "--seed", str(seed))
     # A holder of its own keeps the server there while `up` is dead, as another program's database would be.
-    with EmbeddedPostgres(home).hold() as server, service:
-        database = server.sibling("feedback")
+    with EmbeddedPostgres(home).hold() as held, service:
+        database = held.sibling("feedback")
         _await_pass(database, _FIRST_PASS_S, after=0)
         stopping = threading.Event()
         hold = min(_LONGEST_HOLD_S, seconds / 8.0)
@@ -111,33 +138,40 @@ def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> Verdict:
         quiet_after = _await_quiet(database, service, story)
         done_reading.set()
         reader.join()
-        service.stop()
-        # What `up` had started again, the server among it, has ended with it.
-        EmbeddedPostgres(home).ensure_running()
+        story.left_behind = service.stop()
         settings = Settings(home=home, database_url=SecretStr(database.url), store_url=None)
         found = compare(database, settings)
     _tell(story, writers, reader, quiet_after)
-    return Verdict(found.lost, found.doubled, found.mixed + reader.mixed + reader.vanished)
+    return Verdict(found.lost, found.doubled, found.mixed + reader.mixed + reader.vanished), story.failings()
 
 
 def _break_things(faults: Faults, service: Service, reader: Reader, seconds: float, stream: random.Random) -> Story:
-    """One fault after another, each once a pass that began after the last is published, or its share of the time is over."""
-    end, kinds, story = time.monotonic() + seconds, faults.all(), Story()
-    share = max(seconds / (len(kinds) + 1), _LEAST_S)
-    for name, inject in itertools.cycle(kinds.items()):
-        pause = stream.uniform(0.5, 4.0)
-        if time.monotonic() + pause >= end:
+    """One fault after another, each once a pass that began after the last is published; every kind at least once."""
+    end, kinds = time.monotonic() + seconds, faults.all()
+    story = Story(tuple(kinds))
+    for number, (name, inject) in enumerate(itertools.cycle(kinds.items())):
+        time.sleep(stream.uniform(0.5, 4.0))
+        if number >= len(kinds) and time.monotonic() >= end:
             return story
-        time.sleep(pause)
         hit = inject()
-        start, patience = time.time(), min(time.monotonic() + share, end)
-        if hit:
-            story.injected.append((name, start))
-        while time.monotonic() < patience and not any(began > start for began, _ in reader.published):
-            story.restarts += service.keep_running()
-            time.sleep(_POLL_S)
-        print(f"  {name}: {hit} hit", flush=True)
+        if not hit:
+            print(f"  {name}: nothing to hit", flush=True)
+            continue
+        took = _await_recovery(service, reader, story, time.time())
+        story.recoveries.append((name, took))
+        print(f"  {name}: {hit} hit, " + ("no recovery" if took is None else f"recovered after {took:.1f} s"), flush=True)
     return story
+
+
+def _await_recovery(service: Service, reader: Reader, story: Story, fault: float) -> float | None:
+    """Seconds from the fault to the publication of the first learning run that began after it; None = none came in time."""
+    while time.time() - fault < _RECOVERY_S:
+        story.restarts += service.keep_running()
+        for began, seen in tuple(reader.published):
+            if began > fault:
+                return seen - fault
+        time.sleep(_POLL_S)
+    return None
 
 
 def _published(database: Database) -> int | None:
@@ -175,17 +209,14 @@ def _await_quiet(database: Database, service: Service, story: Story) -> float:
 
 
 def _tell(story: Story, writers: list[Writer], reader: Reader, quiet_after: float) -> None:
-    counts = Counter(name for name, _ in story.injected)
+    counts = Counter(name for name, _ in story.recoveries)
     print("faults injected: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    recoveries = story.recoveries(reader.published)
-    if recoveries:
-        median, longest = statistics.median(recoveries), max(recoveries)
+    took = [seconds for _, seconds in story.recoveries if seconds is not None]
+    if took:
         print(
-            f"recoveries: {len(recoveries)} of {len(story.injected)}, to the first learning run begun after the fault: "
-            f"median {median:.1f} s, longest {longest:.1f} s"
+            f"recoveries: {len(took)} of {len(story.recoveries)}, to the first learning run begun after the fault: "
+            f"median {statistics.median(took):.1f} s, longest {max(took):.1f} s"
         )
-    if story.restarts:
-        print(f"`up` itself ended and was started again {story.restarts} times")
     done = sum((writer.done for writer in writers), Counter[str]())
     print("reviews: " + ", ".join(f"{kind} {n}" for kind, n in sorted(done.items())))
     print(f"learning runs {len(reader.published)}, looks at them {reader.looks}, quiet {quiet_after:.1f} s after the last write")

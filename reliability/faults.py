@@ -18,7 +18,7 @@ from reliability.service import Service
 
 DISK_BYTES: Final = 256 * 1024 * 1024
 _FULL_FOR_S: Final = 8.0
-_RUN_APPEARS_S: Final = 12.0
+_RUN_APPEARS_S: Final = 30.0
 
 
 class Disk:

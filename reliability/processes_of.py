@@ -1,15 +1,29 @@
-"""Finds the processes of one installation: by the FEEDBACK_HOME in their environment, never by name alone."""
+"""Finds the processes of one installation: by the FEEDBACK_HOME in their environment or its folders, never by name alone."""
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
+
+from feedback_pipeline.storage import supervisor
+from feedback_pipeline.storage.server_process import is_server
+
+_GONE_PATIENCE_S: Final = 20.0
+_POLL_S: Final = 0.02
 
 
 def processes(home: Path, *words: str) -> list[int]:
     """Processes whose FEEDBACK_HOME is `home` and whose command line holds all of the words; this one is not among them."""
     mark = f"FEEDBACK_HOME={home}".encode()
     return [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0") and _says(pid, words)]
+
+
+def server(home: Path) -> list[int]:
+    """The PostgreSQL server of the installation, its sessions and its supervisor, whoever started them."""
+    folder = home / "postgres"
+    return [pid for pid in _pids() if _says(pid, (supervisor.__name__, str(folder))) or is_server(pid, folder / "data")]
 
 
 def postmaster(home: Path) -> list[int]:
@@ -21,7 +35,7 @@ def postmaster(home: Path) -> list[int]:
         return []
 
 
-def kill(pids: list[int]) -> int:
+def kill(pids: Iterable[int]) -> int:
     """SIGKILL to each; how many were there."""
     killed = 0
     for pid in pids:
@@ -31,6 +45,20 @@ def kill(pids: list[int]) -> int:
             continue
         killed += 1
     return killed
+
+
+def await_end(pids: Iterable[int]) -> None:
+    """Waits until the kernel knows none of these any more.
+
+    Raises:
+        TimeoutError: one is still there.
+    """
+    deadline = time.monotonic() + _GONE_PATIENCE_S
+    for pid in pids:
+        while (Path("/proc") / str(pid)).exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {pid} is still there {_GONE_PATIENCE_S:g} s after it was killed")
+            time.sleep(_POLL_S)
 
 
 def _pids() -> Iterator[int]:

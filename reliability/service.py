@@ -4,14 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from reliability.processes_of import kill, processes
+from reliability.processes_of import await_end, kill, processes, server
 
 COMMAND: Final = str(Path(sys.executable).parent / "feedback-pipeline")
 _STOP_PATIENCE_S: Final = 60
+# Whoever was killed needs a moment to end.
+_END_PATIENCE_S: Final = 5.0
+_POLL_S: Final = 0.05
 
 
 class Service:
@@ -44,10 +48,12 @@ class Service:
             subprocess.run([COMMAND, *arguments], env=self._variables, stdout=log, stderr=log, check=True, timeout=600)
 
     def kill_and_start_again(self) -> int:
-        """SIGKILL to everything at once, as when the machine loses its power; then `up` again."""
-        killed = kill(processes(self._home))
+        """SIGKILL to everything at once, the database server too, as when the machine loses its power; then `up` again."""
+        everything = {*processes(self._home), *server(self._home)}
+        killed = kill(everything)
         if self._process is not None:
             self._process.wait()
+        await_end(everything)
         self._start()
         return killed
 
@@ -58,15 +64,25 @@ class Service:
         self._start()
         return True
 
-    def stop(self) -> None:
-        """Ctrl-C, and whatever is left after a minute the hard way."""
+    def stop(self) -> int:
+        """Ctrl-C, and whatever is left after a minute the hard way; how many processes outlived `up`.
+
+        The database server is not counted, and left alone: it ends with the last of its holders.
+        """
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(_STOP_PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        kill(processes(self._home))
+                self._process.wait()
+        deadline = time.monotonic() + _END_PATIENCE_S
+        while self._left() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return kill(self._left())
+
+    def _left(self) -> set[int]:
+        return set(processes(self._home)) - set(server(self._home))
 
     def _start(self) -> None:
         with self.log.open("ab") as log:

@@ -33,6 +33,7 @@ _HEADINGS: Final = {
     COMMENT_TERMS: "Words of the comments",
     ISSUE_TERMS: "Words of the issues",
 }
+_APPLIED: Final = ("applied", "approved", "held out")
 _UNCERTAIN: Final = "a pattern needs a test that holds against chance, and 20 outputs"
 
 
@@ -60,22 +61,24 @@ def print_patterns(document: Document) -> None:
 def _table(patterns: Sequence[Document]) -> Table:
     applied = any(pattern["applied_count"] for pattern in patterns)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("confidence", justify="right", no_wrap=True)
-    if applied:
-        table.add_column("applied", justify="right", no_wrap=True)
+    for name in ("confidence", *(_APPLIED if applied else ())):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("pattern", overflow="fold")
     for pattern in patterns:
         confidence = "" if pattern["confidence"] is None else f"{pattern['confidence']:.3f}"
-        cells = [confidence, *([_applied(pattern)] if applied else []), pattern["sentence"] or pattern["description"] or ""]
+        cells = [confidence, *(_applied(pattern) if applied else ()), pattern["sentence"] or pattern["description"] or ""]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
-def _applied(pattern: Document) -> str:
+def _applied(pattern: Document) -> tuple[str, str, str]:
+    """How often it was applied, and the share approved of those beside that of those held out; of one alone nothing follows."""
     if not pattern["applied_count"]:
-        return ""
-    share = "" if pattern["success_rate"] is None else f", {100 * pattern['success_rate']:.0f} % well"
-    return f"{pattern['applied_count']:,} times{share}"
+        return "", "", ""
+    with_it, without = (
+        "" if rate is None else f"{100 * rate:.0f} %" for rate in (pattern["success_rate"], pattern["success_rate_held_out"])
+    )
+    return f"{pattern['applied_count']:,} times", with_it, without
 
 
 def _parts(document: Document) -> list[tuple[str, str]]:

@@ -3,13 +3,15 @@
 import fcntl
 import ipaddress
 import json
+import os
+import socket
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,11 @@ from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.tracking_uris import TRACKING_VARIABLE
 
 DEFINITIONS: Final = "feedback_pipeline.definitions"
+ORIGINS_VARIABLE: Final = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
+EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+_PORT_OF_HTTP: Final = 80
+# A network of documentation: the route that leads there is the one to everywhere.
+_ELSEWHERE: Final = ("192.0.2.1", 9)
 API_PATH: Final = "/api/v2/learning"
 ANSWER_EVERY_S: Final = 1.0
 DATABASE_EVERY_S: Final = 5.0
@@ -67,6 +74,8 @@ def serve(environment: Environment) -> None:
             f"FEEDBACK_HOST is {settings.host}: whoever reaches the ports can run and change everything here; "
             "let only a proxy that asks for a login reach them."
         )
+        if environment.serves_mlflow:
+            click.echo(f"MLflow answers to pages from {', '.join(_mlflow_origins(settings))}; {ORIGINS_VARIABLE} names more.")
     click.echo(f"Starting the Dagster UI on {dagster} ...")
     if mlflow and not environment.serves_mlflow:
         click.echo(f"The MLflow UI is at {mlflow}")
@@ -76,7 +85,7 @@ def serve(environment: Environment) -> None:
         Children(_services(environment, Path(folder)), environment.of_children()) as children,
     ):
         ready = [_announce_when_ready("Dagster UI", dagster, "server_info", "   (Ctrl-C stops everything)")]
-        ready.append(_announce_when_ready("API", _address_of_api(settings), "health", API_PATH))
+        ready.append(_announce_when_ready("Page, API", _address_of_api(settings), "health", f"   ({API_PATH})"))
         if environment.serves_mlflow:
             ready.append(_announce_when_ready("MLflow UI", mlflow, "health"))
         announcements = [_every(ANSWER_EVERY_S, announce) for announce in ready]
@@ -96,6 +105,7 @@ def _api_service(environment: Environment) -> Service:
         "FEEDBACK_HOST": settings.host,
         "FEEDBACK_API_PORT": str(settings.api_port),
         "FEEDBACK_DAGSTER_PORT": str(settings.dagster_port),
+        "FEEDBACK_DAGSTER_URL": settings.dagster_url or "",
         "FEEDBACK_API_TOKENS": json.dumps({name: token.model_dump() for name, token in settings.api_tokens.items()}),
         "PYTHONWARNINGS": "ignore",
     }
@@ -108,13 +118,17 @@ def _address_of_api(settings: Settings) -> str:
 
 
 def _mlflow_services(environment: Environment) -> list[Service]:
-    """The web UI of MLflow; its own middleware answers only to names of this machine, and to no other site's pages."""
+    """The web UI of MLflow; its own middleware answers only to names of this machine, and to no other site's pages.
+
+    Behind a proxy it is that site's page: MLflow reads ORIGINS_VARIABLE itself.
+    """
     if not environment.serves_mlflow:
         return []
     settings = environment.settings
     server = ("mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1")
-    # Elsewhere than on loopback it answers to no name that it is not told of.
-    names = () if _on_loopback(settings.host) else ("--allowed-hosts", "*")
+    # Elsewhere than on loopback it answers to no name that it is not told of, and its pages may not even search for runs.
+    elsewhere = ("--allowed-hosts", "*", "--cors-allowed-origins", ",".join(_mlflow_origins(settings)))
+    names = () if _on_loopback(settings.host) else elsewhere
     quiet = ("--uvicorn-opts", "--log-level warning --timeout-graceful-shutdown 3")
     files = ("--artifacts-destination", environment.variables["FEEDBACK_MLFLOW_ARTIFACTS"])
     variables = {
@@ -129,6 +143,27 @@ def _mlflow_services(environment: Environment) -> list[Service]:
     }
     python = (sys.executable, "-P", "-m")
     return [Service("mlflow", (*python, *server, *names, *files, *quiet), variables=variables, essential=False)]
+
+
+def _mlflow_origins(settings: Settings) -> list[str]:
+    """Where people open the UI of MLflow: under the names of this machine, and where its own variable says."""
+    names = _own_names() if settings.host in EVERY_ADDRESS else {settings.host}
+    port = "" if settings.mlflow_port == _PORT_OF_HTTP else f":{settings.mlflow_port}"
+    own = {f"http://{f'[{name}]' if ':' in name else name}{port}" for name in names}
+    told = os.environ.get(ORIGINS_VARIABLE, "").split(",")
+    return sorted(own | {origin.strip() for origin in told if origin.strip()})
+
+
+def _own_names() -> set[str]:
+    """What others may call this machine: its names, their addresses, and the address that it reaches others from."""
+    found = {socket.gethostname(), socket.getfqdn()}
+    # A name without an address and a machine without a route add nothing.
+    with suppress(OSError):
+        found |= {str(address[4][0]) for address in socket.getaddrinfo(socket.gethostname(), None)}
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(_ELSEWHERE)  # sends nothing
+        found.add(str(probe.getsockname()[0]))
+    return {name for name in found if name}
 
 
 def _dagster_services(settings: Settings, folder: Path) -> list[Service]:
@@ -184,7 +219,7 @@ def _on_loopback(host: str) -> bool:
 
 def _reached_at(host: str) -> str:
     """Where this machine reaches what listens there: "every address" is no address."""
-    return LOOPBACK if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
+    return LOOPBACK if host in (*EVERY_ADDRESS, "localhost") else host
 
 
 def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from feedback_pipeline.learning.confidence_sequences import Sequences, confidence_sequences, pseudo_outcomes
 from feedback_pipeline.learning.panel import Floats, Ints
-from feedback_pipeline.learning.trial_states import ACTIVE, RETIRED, reason, share_applied
+from feedback_pipeline.learning.trial_states import PROBATION, reason, share_applied
 from feedback_pipeline.learning.trials import Verdicts, decide
 
 APPLICATION_COLUMNS: Final = ("trial_row", "execution_id", "applied", "propensity", "predicted_quality", "approved", "decided_at")
@@ -45,7 +45,7 @@ def measure(applications: pd.DataFrame, trials: pd.DataFrame) -> Effects:
         applications: `APPLICATION_COLUMNS`, one row per execution and trial in any order: trial_row (position of its trial in
             `trials`), execution_id, applied, propensity, predicted_quality (NaN = none), approved (1, 0, NaN = not decided),
             decided_at (when it was first decided: any numbers that order the executions).
-        trials: state, n (executions decided at the last look), reason; open trials, on probation or active.
+        trials: state, n (executions decided at the last look), reason; open trials: on probation, active, or candidates.
     """
     trial = applications["trial_row"].to_numpy(dtype=np.intp)
     outcome = applications["approved"].to_numpy(dtype=np.float64)
@@ -97,10 +97,10 @@ def _shown(group: Ints, sequences: Sequences, verdicts: Verdicts, ends: Ints, tr
             row = starts[i] + verdicts.decided_at[i] - 1
             numbers = (float(each[row]) for each in (sequences.effect, sequences.low, sequences.high))
             told.append(reason(state, int(verdicts.decided_at[i]), *numbers))
-        elif state in (ACTIVE, RETIRED):
-            told.append(stored[i])
-        else:
+        elif state == PROBATION:
             told.append(reason(state, int(n[i]), float(uplift[i]), float(low[i]), float(high[i])))
+        else:
+            told.append(stored[i])
     numbers_now = {"n": n, "uplift": np.where(np.isnan(low), np.nan, uplift), "low": low, "high": high}
     return {"state": verdicts.state, "p_on": share, "reason": told, "changed_at": verdicts.decided_at} | numbers_now
 

@@ -1,12 +1,13 @@
 """What is recommended next to what is on trial: which recommendations open a trial, stay as they are, or are held back.
 
-What is on trial must stay the same thing from its first application on, or its effect would be that of several. So its target
-stays; one learned later that lies beyond the old one's interval is another recommendation, and opens the next trial. A retired
-recommendation is held back until it is found again on reviews that are all later than its retirement. One that was measured to
-help is kept even where it is not found again: agents that follow it leave nothing to compare in their reviews.
+What is on trial must stay the same thing from its first publication on, or its effect would be that of several: agents may apply
+it long before any application arrives here. So its target stays; one learned later that lies beyond the old one's interval is
+another recommendation, and opens the next trial. A retired recommendation is held back until it is found again on reviews that
+are all later than its retirement. One that was measured to help is kept even where it is not found again (`measured_advice`).
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,42 +15,16 @@ from typing import Any, Final
 
 import pandas as pd
 
+from feedback_pipeline.learning.measured_advice import FROZEN, MEANING, OpenTrial, at_most_ten, beside
 from feedback_pipeline.learning.recommendation_documents import ASK_REVIEWER_STANDARD
-from feedback_pipeline.learning.recommendations import MOST
-from feedback_pipeline.learning.trial_states import ACTIVE, RETIRED
+from feedback_pipeline.learning.trial_states import RETIRED
 
 Record = dict[str, Any]
 
-KEPT_WITHOUT_EVIDENCE: Final = "not found again in these reviews; kept because applying it was measured to help"
-# Together they are what is applied, and what is said of it.
-_FROZEN: Final = ("target", "action", "text", "expected_effect")
 _DOCUMENT: Final = (
-    *("identity", "kind", "feature", "direction", *_FROZEN, "confidence", "q_value", "gain", "pattern_keys"),
+    *(*MEANING, *FROZEN, "confidence", "q_value", "gain", "pattern_keys"),
     *("n_contents", "n_reviewers", "interval"),
 )
-
-
-@dataclass(frozen=True)
-class OpenTrial:
-    """The newest trial of a recommendation.
-
-    Attributes:
-        pattern_id: Id of the recommendation.
-        trial: Its number.
-        agent_name: Whose it is.
-        state: Its state.
-        applied: Whether an execution has been assigned in it.
-        recommendation: The recommendation as it is on trial; empty where that has no meaning.
-        since: When the state was reached.
-    """
-
-    pattern_id: str
-    trial: int
-    agent_name: str
-    state: str
-    applied: bool
-    recommendation: Mapping[str, Any]
-    since: datetime
 
 
 @dataclass(frozen=True)
@@ -58,8 +33,8 @@ class Settled:
 
     Attributes:
         recommendations: Rows as those given, with what is on trial as it is there, ranked anew.
-        trials: pattern_id, trial, agent_name, recommendation (document), pattern_keys: the trial of each of them, of those held
-            back too (recommendation None = it stays as it is). A trial that is not there yet is opened.
+        trials: pattern_id, trial, agent_name, recommendation (document), pattern_keys: the trial of each that was found and is
+            listed or held back (recommendation None = it stays as it is). A trial that is not there yet is opened.
         closed: pattern_id, trial, reason of each trial whose target was overtaken.
         held_back: Recommendations not listed because applying them did not help, by agent.
     """
@@ -85,50 +60,74 @@ def settle(
         testable: Agents of which something could be tested; of others nothing is kept.
     """
     newest = {trial.pattern_id: trial for trial in known}
-    listed: list[Record] = []
-    trials: list[Record] = []
+    back, fresh = _apart(found, newest, first_review)
+    helping = {trial.pattern_id for trial in known if trial.helps}
+    there = {row["pattern_id"] for row in (*back, *fresh)}
+    missing = [trial for trial in known if trial.helps and trial.agent_name in testable and trial.pattern_id not in there]
+    listed, kept = beside(fresh, helping, missing)
+    trials = [_trial(row, newest[row["pattern_id"]].trial, None) for row in back]
+    without_evidence = {row["pattern_id"] for row in kept}
+    published: list[Record] = []
     closed: list[Record] = []
-    held_back: dict[str, int] = {}
-    for record in found.to_dict("records"):
-        row = {str(name): value for name, value in record.items()}
-        trial, agent = newest.get(row["pattern_id"]), row["agent_name"]
-        number = 1 if trial is None else trial.trial
-        if trial is not None and trial.state == RETIRED:
-            number += 1
-            if not _later(first_review.get(agent), trial.since):
-                held_back[agent] = held_back.get(agent, 0) + 1
-                trials.append(_trial(row, trial.trial, None))
-                continue
-        elif trial is not None and trial.applied:
-            if beyond(trial.recommendation.get("interval"), row["target"]):
-                number += 1
-                why = f"retired: a target beyond its interval was learned, trial {number} tests that"
-                closed.append({"pattern_id": trial.pattern_id, "trial": trial.trial, "reason": why})
-            else:
-                row |= {name: trial.recommendation[name] for name in _FROZEN if name in trial.recommendation}
-        listed.append(row)
-        # What was applied stays as it is in the books, with its interval.
-        frozen = trial is not None and trial.applied and number == trial.trial
-        trials.append(_trial(row, number, None if frozen else _document(row)))
-    listed = _with_kept(listed, {row["pattern_id"] for row in trials}, known, testable)
+    for row in at_most_ten([*listed, *kept], helping):
+        trial = newest.get(row["pattern_id"])
+        # Its books stay as they are, with the patterns it was made of.
+        if row["pattern_id"] in without_evidence:
+            published.append(row)
+            continue
+        shown, number, document = _on_trial(row, trial)
+        published.append(shown)
+        trials.append(_trial(shown, number, document))
+        if trial is not None and trial.state != RETIRED and number > trial.trial:
+            why = f"retired: a target beyond its interval was learned, trial {number} tests that"
+            closed.append({"pattern_id": trial.pattern_id, "trial": trial.trial, "reason": why})
     return Settled(
-        _ranked(listed, found),
+        _ranked(published, found),
         pd.DataFrame(trials, columns=["pattern_id", "trial", "agent_name", "recommendation", "pattern_keys"]),
         pd.DataFrame(closed, columns=["pattern_id", "trial", "reason"]),
-        held_back,
+        dict(Counter(row["agent_name"] for row in back)),
     )
 
 
 def beyond(interval: object, target: Mapping[str, Any]) -> bool:
     """Whether a target lies outside the interval of an older one; False where either has no number."""
     ends = [float(end) for end in interval if end is not None] if isinstance(interval, list | tuple) else []
-    values = [target.get(name) for name in ("best", "min", "max")]
-    value = next((float(each) for each in values if each is not None and math.isfinite(each)), None)
+    value = _aim(target)
     return len(ends) == 2 and value is not None and not ends[0] <= value <= ends[1]
 
 
-def _later(first: datetime | None, since: datetime) -> bool:
-    return first is not None and first > since
+def _aim(target: Mapping[str, Any]) -> float | None:
+    """The number of a target."""
+    values = [target.get(name) for name in ("best", "min", "max")]
+    return next((float(each) for each in values if each is not None and math.isfinite(each)), None)
+
+
+def _apart(
+    found: pd.DataFrame, newest: Mapping[str, OpenTrial], first_review: Mapping[str, datetime]
+) -> tuple[list[Record], list[Record]]:
+    """What is held back of what was found, and the rest."""
+    back: list[Record] = []
+    fresh: list[Record] = []
+    for record in found.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        trial, first = newest.get(row["pattern_id"]), first_review.get(row["agent_name"])
+        retired = trial is not None and trial.state == RETIRED and (first is None or first <= trial.since)
+        (back if retired else fresh).append(row)
+    return back, fresh
+
+
+def _on_trial(row: Record, trial: OpenTrial | None) -> tuple[Record, int, Record | None]:
+    """A recommendation as it is published, the number of its trial, and its document, None = as it stands in the books."""
+    if trial is None:
+        return row, 1, _document(row)
+    known = trial.recommendation
+    # A target that is learned again as it is stays, even where rounding has put it beyond its own interval.
+    moved = _aim(row["target"]) != _aim(known.get("target", {})) and beyond(known.get("interval"), row["target"])
+    if trial.state == RETIRED or moved:
+        return row, trial.trial + 1, _document(row)
+    frozen = row | {name: known[name] for name in FROZEN if name in known}
+    # What was recommended before there were trials has a short document: the rest of it is added once.
+    return frozen, trial.trial, None if "identity" in known else _document(frozen)
 
 
 def _trial(row: Record, number: int, recommendation: Record | None) -> Record:
@@ -139,28 +138,6 @@ def _trial(row: Record, number: int, recommendation: Record | None) -> Record:
 def _document(row: Record) -> Record:
     """What is kept of a recommendation; of a question to a reviewer nothing, since it names one."""
     return {} if row["kind"] == ASK_REVIEWER_STANDARD else {name: row[name] for name in _DOCUMENT}
-
-
-def _with_kept(
-    listed: list[Record], found: Collection[str], known: Collection[OpenTrial], testable: Collection[str]
-) -> list[Record]:
-    """The list with what was measured to help and was not found again, unless something is found about the same feature."""
-    about = {(row["agent_name"], row["feature"]) for row in listed if row["feature"] is not None}
-    kept: list[Record] = []
-    for trial in sorted(known, key=lambda one: (one.agent_name, one.pattern_id)):
-        document = dict(trial.recommendation)
-        missing = trial.state == ACTIVE and trial.pattern_id not in found and trial.agent_name in testable
-        if missing and "identity" in document and (trial.agent_name, document["feature"]) not in about:
-            own = {"agent_name": trial.agent_name, "pattern_id": trial.pattern_id, "conflicts": [KEPT_WITHOUT_EVIDENCE]}
-            kept.append(document | own)
-    room = {agent: MOST - sum(row["agent_name"] == agent for row in kept) for agent in {row["agent_name"] for row in kept}}
-    place: dict[str, int] = {}
-    chosen = []
-    for row in listed:
-        place[row["agent_name"]] = place.get(row["agent_name"], 0) + 1
-        if place[row["agent_name"]] <= room.get(row["agent_name"], MOST):
-            chosen.append(row)
-    return [*chosen, *kept]
 
 
 def _ranked(listed: list[Record], like: pd.DataFrame) -> pd.DataFrame:

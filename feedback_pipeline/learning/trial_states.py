@@ -34,6 +34,19 @@ def share_applied(state: str, n: int = 0, low: float | None = None) -> float:
     return _SETTLED_SHARE if settled else _SHARE[state]
 
 
+def measured_to_help(state: str, low: float | None) -> bool:
+    """Whether a trial is active, or would be: a candidate goes on where its numbers put it now.
+
+    What is recommended again goes on with all its executions, each weighed by its own propensity, so its bounds hold as before:
+    active where the lower one lies above 0, on probation where it does not.
+
+    Args:
+        state: Of the trial.
+        low: Lower bound of its uplift, None or NaN = none.
+    """
+    return state == ACTIVE or (state == CANDIDATE and low is not None and low > 0)
+
+
 def reason(state: str, n: int, effect: float, low: float, high: float) -> str:
     """Why a trial is in its state, with the numbers at that moment.
 

@@ -2,7 +2,8 @@
 
 A recommendation goes on trial when it is published: half of the executions apply it. It is kept, and applied more often, once the
 lower bound of its uplift in approval lies above 0. It is retired once the upper bound lies below 2 points, or when 3,000
-executions have not shown that it helps. A retired one stays so; a new finding opens a new trial (`trial_openings`).
+executions have not shown that it helps. A retired one stays so; a new finding opens a new trial (`trial_openings`). One that is
+not recommended any more is a candidate: nothing applies it, and what is still decided of its executions can retire it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from feedback_pipeline.learning.confidence_sequences import Sequences
 from feedback_pipeline.learning.panel import Ints
-from feedback_pipeline.learning.trial_states import ACTIVE, PATIENCE, PROBATION, RETIRED, WORTH
+from feedback_pipeline.learning.trial_states import ACTIVE, CANDIDATE, PATIENCE, PROBATION, RETIRED, WORTH
 
 _NONE: Final = np.iinfo(np.intp).max
 
@@ -40,7 +41,7 @@ def decide(state: Texts, looked: Ints, group: Ints, sequences: Sequences) -> Ver
     and certainly below 2 points is not worth it.
 
     Args:
-        state: State of each trial so far (G,); only those on probation and active ones change.
+        state: State of each trial so far (G,); retired ones stay so, and candidates are only retired.
         looked: Executions that were decided at the last look (G,). The newest execution is always looked at: after reviews were
             deleted there may be fewer than before.
         group: Trial of each execution (N,), in order within each trial.
@@ -54,14 +55,14 @@ def decide(state: Texts, looked: Ints, group: Ints, sequences: Sequences) -> Ver
     worthless = high < WORTH
     helps = (low > 0) & ~worthless
     unproven = (n >= PATIENCE) & ~(low > 0)
-    probation, active = state == PROBATION, state == ACTIVE
+    probation, settled = state == PROBATION, (state == ACTIVE) | (state == CANDIDATE)
     kept = _first(new & helps & probation[group], group, n, size)
     dropped = _first(new & (worthless | unproven) & probation[group], group, n, size)
     kept = np.where(kept < dropped, kept, _NONE)
     # From where it is kept on, only a bound below what is worth it retires it.
-    held = active[group] | (n > kept[group])
+    held = settled[group] | (n > kept[group])
     given_up = _first(new & worthless & held, group, n, size)
-    retired = np.where(active | (kept < _NONE), given_up, dropped)
+    retired = np.where(settled | (kept < _NONE), given_up, dropped)
     decided = np.where(retired < _NONE, retired, np.where(kept < _NONE, kept, 0))
     after = np.where(retired < _NONE, RETIRED, np.where(kept < _NONE, ACTIVE, state)).astype(object)
     return Verdicts(after, decided.astype(np.intp))

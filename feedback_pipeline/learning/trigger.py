@@ -1,7 +1,9 @@
 """Whether a learning pass is due: one decision from counts and times, with its reason in numbers.
 
 It remembers nothing and asks nobody: the same state gives the same answer, whoever asks and however often. A moment later than
-`now` means that a clock was moved, so no wait is counted from it: waiting for a clock could take for ever.
+`now` means that a clock was moved, and nothing is put off until it comes: waiting for a clock could take for ever.
+
+A reason names moments in the manner of `learning.moments`, and is told as of a moment: "oldest waits 2 h".
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from feedback_pipeline.learning.moments import escaped, in_words, since, until
+
 UNKNOWN_AGENT: Final = "unknown agent"
 """Under this name count reviews whose workflow or execution is gone."""
 
 _LEAST_BACKLOG: Final = 300
+_MOST_BACKLOG: Final = 600
 _BACKLOG_THRESHOLDS: Final = 60
 
 MAX_RETRIES: Final = 3
@@ -45,8 +50,12 @@ class Policy:
 
     @property
     def backlog(self) -> int:
-        """So many pending reviews start a pass whoever they are of: no more are looked up to be counted by agent."""
-        return max(_LEAST_BACKLOG, _BACKLOG_THRESHOLDS * max([self.threshold, *self.thresholds.values()]))
+        """More pending reviews than that start a pass whoever they are of, and are not counted by agent one by one.
+
+        60 times the largest threshold, at least 300 and at most 600, for every look pays for it; never less than a threshold.
+        """
+        largest = max([self.threshold, *self.thresholds.values()])
+        return max(_LEAST_BACKLOG, min(_BACKLOG_THRESHOLDS * largest, _MOST_BACKLOG), largest)
 
     def threshold_of(self, agent_name: str) -> int:
         """Pending reviews of this agent that start a pass."""
@@ -59,8 +68,8 @@ class Pending:
 
     Attributes:
         batch_id: The same for the same changes of reviews; "" = there are no changes at all.
-        counts: Changed reviews by agent: those that are or were training data, inside the window; at most `Policy.backlog` of
-            them are looked up.
+        counts: Changed reviews by agent: those that are or were training data, inside the window; where there are more of them
+            than `Policy.backlog`, of the oldest hundred.
         in_all: Number of such reviews.
         oldest: When the oldest change was made, of any kind; None = none.
         newest: When the newest change of a review was made.
@@ -101,12 +110,19 @@ class Run:
     Attributes:
         kind: fired, or retry of a batch that has failed.
         reason: Why, in numbers.
-        run_key: The same for every evaluation of the same state.
+        batch_id: What is to be learned.
+        attempt: 1 for the first run of this batch.
     """
 
     kind: str
     reason: str
-    run_key: str
+    batch_id: str
+    attempt: int
+
+    @property
+    def run_key(self) -> str:
+        """The same for every evaluation of the same state."""
+        return f"{self.batch_id}/{self.attempt}"
 
 
 @dataclass(frozen=True)
@@ -135,59 +151,74 @@ def decide(pending: Pending, runs: Runs, policy: Policy, now: datetime) -> Run |
         now: The time, of the clock that dated the changes.
     """
     if runs.in_flight is not None:
-        run_id, since = runs.in_flight
-        return Wait("in_flight", f"learn run {run_id[:8]} is queued or under way since {in_words(now - since)}")
+        run_id, begun = runs.in_flight
+        return Wait("in_flight", f"learn run {run_id[:8]} is queued or under way since {since(begun)}")
     if not pending.batch_id:
         return Skip("nothing has changed since the last learning run")
     due = _due(pending, policy, now)
     if due is None:
-        return Wait("waiting", _below(pending, policy, now))
-    held = _held_by_failures(runs, policy, now) or _unsettled(pending, policy, now)
+        return Wait("waiting", _below(pending, policy))
+    start = after_failures(pending.batch_id, due, runs, policy, now)
+    unsettled = _unsettled(pending, policy, now) if isinstance(start, Run) else None
+    return start if unsettled is None else Wait(unsettled.kind, f"{due}; {unsettled.reason}")
+
+
+def after_failures(batch_id: str, due: str, runs: Runs, policy: Policy, now: datetime) -> Run | Wait:
+    """The next run of what is due: at once, after a pause that grows with the failures of before, or no more.
+
+    Args:
+        batch_id: What the run is for.
+        due: Why it is due.
+        runs: Those of before.
+        policy: The first pause.
+        now: The time.
+    """
+    held = _held_by_failures(runs, policy, now)
     if held is not None:
         return Wait(held.kind, f"{due}; {held.reason}")
     kind = "retry" if runs.failed_of_batch else "fired"
     retried = f"; retry {runs.failed_of_batch} of {MAX_RETRIES}" if runs.failed_of_batch else ""
-    return Run(kind, due + retried, f"{pending.batch_id}/{runs.of_batch + 1}")
+    return Run(kind, due + retried, batch_id, runs.of_batch + 1)
 
 
 def _due(pending: Pending, policy: Policy, now: datetime) -> str | None:
     """Why a pass is due, or None."""
     if pending.in_all > policy.backlog:
-        return f"{pending.in_all:,} new reviews in all{_oldest(pending, now)}"
+        return f"{pending.in_all:,} new reviews in all{_oldest(pending)}"
     crossing = [name for name, count in pending.counts.items() if count >= policy.threshold_of(name)]
     if crossing:
-        return _counted(pending, crossing, policy, now)
+        return _counted(pending, crossing, policy)
     if pending.demanded is not None:
         return pending.demanded
-    if pending.oldest is not None and now - pending.oldest >= policy.age_limit:
-        n, waits = pending.in_all, in_words(now - pending.oldest)
-        return (
-            f"{n} new {'review' if n == 1 else 'reviews'}; the oldest change waits {waits}, at most {in_words(policy.age_limit)}"
-        )
-    return None
+    if pending.oldest is None or timedelta(0) <= now - pending.oldest < policy.age_limit:
+        return None
+    reviews = f"{pending.in_all} new {'review' if pending.in_all == 1 else 'reviews'}"
+    if pending.oldest > now:
+        return f"{reviews}; the clock was moved: the oldest change is dated {until(pending.oldest)} ahead"
+    return f"{reviews}; the oldest change waits {since(pending.oldest)}, at most {in_words(policy.age_limit)}"
 
 
-def _below(pending: Pending, policy: Policy, now: datetime) -> str:
+def _below(pending: Pending, policy: Policy) -> str:
     if pending.counts:
-        return _counted(pending, list(pending.counts), policy, now)
-    return f"changes that are no new reviews of the window{_oldest(pending, now)}; learned after {in_words(policy.age_limit)}"
+        return _counted(pending, list(pending.counts), policy)
+    return f"changes that are no new reviews of the window{_oldest(pending)}; learned after {in_words(policy.age_limit)}"
 
 
 def _held_by_failures(runs: Runs, policy: Policy, now: datetime) -> Wait | None:
     """Why failures of before keep a pass that is due from starting."""
     if not runs.failed:
         return None
-    since = now - runs.failed[0]
+    passed = now - runs.failed[0]
     if runs.failed_of_batch > MAX_RETRIES:
         return Wait(
             "gave_up",
-            f"gave up after {runs.failed_of_batch} failed runs, the last {in_words(since)} ago; waits for new reviews or for "
-            "somebody: the log of the run says what to correct, then `feedback-pipeline learn`",
+            f"gave up after {runs.failed_of_batch} failed runs, the last {since(runs.failed[0])} ago; waits for new reviews or "
+            "for somebody: the log of the run says what to correct, then `feedback-pipeline learn`",
         )
     pause = policy.first_pause * PAUSES[min(len(runs.failed), len(PAUSES)) - 1]
-    if timedelta(0) <= since < pause:
+    if timedelta(0) <= passed < pause:
         runs_failed = "1 run" if len(runs.failed) == 1 else f"{len(runs.failed)} runs in a row"
-        return Wait("pausing", f"{runs_failed} failed, the next starts in {in_words(pause - since)}")
+        return Wait("pausing", f"{runs_failed} failed, the next starts in {until(runs.failed[0] + pause)}")
     return None
 
 
@@ -198,32 +229,23 @@ def _unsettled(pending: Pending, policy: Policy, now: datetime) -> Wait | None:
     quiet = now - pending.newest
     if not timedelta(0) <= quiet < policy.quiet:
         return None
-    since = pending.crossed or pending.oldest
-    if since is not None and not timedelta(0) <= now - since < policy.longest_wait:
+    due = pending.crossed or pending.oldest
+    if due is not None and not timedelta(0) <= now - due < policy.longest_wait:
         return None
     return Wait(
         "settling",
-        f"the last change is {in_words(quiet)} old; starts after {in_words(policy.quiet)} without one, "
+        f"the last change is {since(pending.newest)} old; starts after {in_words(policy.quiet)} without one, "
         f"at the latest {in_words(policy.longest_wait)} after the threshold",
     )
 
 
-def _counted(pending: Pending, names: Sequence[str], policy: Policy, now: datetime) -> str:
+def _counted(pending: Pending, names: Sequence[str], policy: Policy) -> str:
     """The agents nearest to their thresholds: "drafter: 3 of 5 new reviews; oldest waits 2 h"."""
     nearest = sorted(names, key=lambda name: (-pending.counts[name] / policy.threshold_of(name), name))
-    parts = [f"{name}: {pending.counts[name]} of {policy.threshold_of(name)}" for name in nearest[:_NAMED]]
+    parts = [f"{escaped(name)}: {pending.counts[name]} of {policy.threshold_of(name)}" for name in nearest[:_NAMED]]
     more = f" and {len(names) - _NAMED} more agents" if len(names) > _NAMED else ""
-    return f"{', '.join(parts)} new reviews{more}{_oldest(pending, now)}"
+    return f"{', '.join(parts)} new reviews{more}{_oldest(pending)}"
 
 
-def _oldest(pending: Pending, now: datetime) -> str:
-    return f"; oldest waits {in_words(now - pending.oldest)}" if pending.oldest is not None else ""
-
-
-def in_words(length: timedelta) -> str:
-    """A length of time in its largest unit: 45 s, 3 min, 2 h, 6 d."""
-    seconds = max(int(length.total_seconds()), 0)
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds // unit} {name}"
-    return f"{seconds} s"
+def _oldest(pending: Pending) -> str:
+    return f"; oldest waits {since(pending.oldest)}" if pending.oldest is not None else ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from feedback_pipeline.learning.assignments import count_broken, shares
 from feedback_pipeline.learning.effectiveness import measure
-from feedback_pipeline.learning.trial_states import ACTIVE, PROBATION, RETIRED
+from feedback_pipeline.learning.trial_states import ACTIVE, CANDIDATE, PROBATION, RETIRED
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.application_outcomes import read_decided_applications, read_trials
 from feedback_pipeline.storage.database import Database
@@ -67,7 +67,7 @@ def measure_effects(database: Database, settings: Settings, *, now: datetime) ->
         "applications": len(applications),
         "decided": int(applications["approved"].notna().sum()),
         "open trials": len(effects),
-        **{f"trials {state}": int(states.get(state, 0)) for state in (PROBATION, ACTIVE)},
+        **{f"trials {state}": int(states.get(state, 0)) for state in (CANDIDATE, PROBATION, ACTIVE)},
         "trials retired now": int(states.get(RETIRED, 0)),
         "states that changed": int((effects["changed_at"] > 0).sum()),
         "patterns whose counters changed": changed,

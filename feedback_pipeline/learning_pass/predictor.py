@@ -33,7 +33,7 @@ from feedback_pipeline.learning_pass.inputs import raw_panel
 from feedback_pipeline.learning_pass.training_records import candidate_record, comparison, parent_record, version_tags
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage import tracking_models as logged
-from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import read_installation
 from feedback_pipeline.storage.published_forecasts import QualityModel, set_champion, write_model
@@ -154,8 +154,10 @@ def _record(
         example = rows.X.head(_EXAMPLES).assign(**{REVIEWER: pd.Series([None] * min(_EXAMPLES, len(rows.X)), dtype=object)})
         model = tracking.log_model(runs[chosen], logged.Predictor(training.predictor, example, numeric, text, PREDICTION_COLUMNS))
         tags = version_tags(training, against, reason, shared, due)
-        version = tracking.models.register(model, tags)
-        _publish(database, training, version, runs[chosen], learning_run_id, counts, tags, promoted, reason, now)
+        # In a pass this begins under its lock: one that has lost it registers nothing either.
+        with database.connect() as connection:
+            version = tracking.models.register(model, tags)
+            _publish(connection, training, version, runs[chosen], learning_run_id, counts, tags, promoted, reason, now)
     except BaseException:
         tracking.finish(parent, failed=True)
         raise
@@ -226,7 +228,7 @@ def with_columns(X: pd.DataFrame, features: FeatureList) -> pd.DataFrame:
 
 
 def _publish(
-    database: Database,
+    connection: Connection,
     training: Training,
     version: int,
     run_id: str,
@@ -265,7 +267,6 @@ def _publish(
         tags={name: str(value) for name, value in tags.items()},
         reason=reason,
     )
-    with database.connect() as connection:
-        write_model(connection, model)
-        if promoted:
-            set_champion(connection, version, now)
+    write_model(connection, model)
+    if promoted:
+        set_champion(connection, version, now)

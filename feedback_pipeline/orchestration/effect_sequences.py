@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from feedback_pipeline.learning.trial_states import ACTIVE, PATIENCE, PROBATION, WORTH
+from feedback_pipeline.learning.trial_states import ACTIVE, CANDIDATE, PATIENCE, PROBATION, WORTH
 from feedback_pipeline.orchestration.drawing import (
     BAD,
     GOOD,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 12
 NOTHING: Final = "no pattern has been on trial in 60 decided executions yet"
-_COLOURS: Final = {PROBATION: MUTED, ACTIVE: GOOD}
+_COLOURS: Final = {CANDIDATE: WITHHELD, PROBATION: MUTED, ACTIVE: GOOD}
 _ROOM: Final = 1.02  # between the last execution and the names
 _WIDER: Final = 1.45  # the whole axis, with the names
 _SHADE: Final = 0.3  # of all bands together
@@ -41,7 +41,7 @@ def confidence_sequences(trials: "pd.DataFrame") -> bytes:
             high).
 
     Returns:
-        A PNG: at most 12 of them. Blue: kept; orange: retired; grey: on trial.
+        A PNG: at most 12 of them. Blue: kept; orange: retired; grey: on trial, pale where it is not recommended any more.
     """
     import numpy as np
     from matplotlib.ticker import FuncFormatter

@@ -4,23 +4,32 @@ Belongs here: reading the state of the database and of the run records, and turn
 belong here: thresholds, pauses, reasons; they are the decision's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from feedback_pipeline.learning.moments import told
 from feedback_pipeline.learning.trigger import Pending, Policy, Run, Runs, decide
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import learn
 from feedback_pipeline.orchestration.partitions import DAYS, range_tags
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
-from feedback_pipeline.orchestration.run_states import BATCH_TAG, run_in_flight, runs_of
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.run_states import (
+    ATTEMPT_TAG,
+    BATCH_TAG,
+    Ours,
+    name_starts,
+    ours_of,
+    run_in_flight,
+    runs_of,
+)
 from feedback_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from feedback_pipeline.storage.database import Database
+    from feedback_pipeline.storage.database import Connection, Database
     from feedback_pipeline.storage.feature_store import FeatureStore
 
 _TAGGED_AGENTS: Final = 20
@@ -40,7 +49,7 @@ def new_feedback_sensor(
     """Asks for one run of `learn` when it is due and none is under way."""
     plain = database.open()
     with in_own_words():
-        return evaluate(context.instance, plain, lambda: feature_store.open(plain), Settings())
+        return evaluate(context.instance, plain, lambda: feature_store.open(plain), Settings(), ours_of(context, plain))
 
 
 def evaluate(
@@ -48,6 +57,7 @@ def evaluate(
     database: "Database",
     store: "Callable[[], FeatureStore]",
     settings: Settings,
+    ours: Ours,
     *,
     now: datetime | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
@@ -58,29 +68,37 @@ def evaluate(
         database: With the pending changes.
         store: Opens the feature store, which is read only when a pass starts.
         settings: Thresholds and times.
+        ours: Whose runs count.
         now: By default the clock of the database.
 
     Raises:
         StoreUnavailable: the database cannot be reached.
     """
-    from feedback_pipeline.storage.trigger_book import Entry, name_run, note_decision
+    from feedback_pipeline.storage.trigger_book import Entry, claim_start, note_decision
 
-    policy, installation = _policy(settings), installation_tag(database)
+    policy = _policy(settings)
     # The records before the changes: a pass that publishes in between leaves fewer changes. The other way round, changes that
     # it has just learned would start another one.
-    active = run_in_flight(instance, installation)
-    state = _state(database, policy, installation, instance, active)
-    decision = decide(state.pending, state.runs, policy, now or state.now)
-    request, counts = None, state.pending.counts
-    if isinstance(decision, Run):
-        days, counts = _stale(database, store(), settings)
-        request = _request(decision, state.pending.batch_id, counts, installation, days)
-    run_id = None if active is None else active[0].run_id
+    active = run_in_flight(instance, ours)
+    with database.snapshot() as connection:
+        state = _state(connection, policy, ours, instance, active)
+        moment, pending = now or state.now, state.pending
+        decision = decide(pending, state.runs, policy, moment)
+        days = _stale(connection, store(), settings) if isinstance(decision, Run) else []
+    reason, run_id = told(decision.reason, moment), None if active is None else active[0].run_id
+    # A start is of its moment, everything else lasts.
+    noted = reason if isinstance(decision, Run) else decision.reason
+    entry = Entry(decision.kind, noted, pending.batch_id or None, run_id, pending.counts)
     with database.connect(autocommit=True) as connection:
-        if active is not None and BATCH_TAG in active[0].tags:
-            name_run(connection, active[0].tags[BATCH_TAG], active[0].run_id)
-        note_decision(connection, Entry(decision.kind, decision.reason, state.pending.batch_id or None, run_id, counts))
-    return request or dg.SkipReason(decision.reason)
+        name_starts(connection, instance, ours)
+        if not isinstance(decision, Run):
+            note_decision(connection, entry)
+            return dg.SkipReason(reason)
+        request = _request(decision, reason, pending, policy, ours, days)
+        # Last of all: what follows is Dagster's, and a request that is lost there is made again after a while.
+        if claim_start(connection, entry, decision.attempt):
+            return request
+    return dg.SkipReason(f"{reason}; a run for it was asked for a moment ago")
 
 
 @dataclass(frozen=True)
@@ -91,22 +109,21 @@ class _State:
 
 
 def _state(
-    database: "Database",
+    connection: "Connection",
     policy: Policy,
-    installation: Mapping[str, str],
+    ours: Ours,
     instance: dg.DagsterInstance,
     active: tuple[dg.DagsterRun, datetime] | None,
 ) -> _State:
     """What the decision is made from; while a run learns there is nothing to count."""
     from feedback_pipeline.storage.triggers import read_clock, read_pending
 
-    with database.snapshot() as connection:
-        if active is not None:
-            return _State(Pending(), Runs(in_flight=(active[0].run_id, active[1])), read_clock(connection))
-        read = read_pending(connection, policy)
+    if active is not None:
+        return _State(Pending(), Runs(in_flight=(active[0].run_id, active[1])), read_clock(connection))
+    read = read_pending(connection, policy)
     if not read.pending.batch_id:
         return _State(read.pending, Runs(), read.now)
-    return _State(read.pending, runs_of(instance, installation, read.pending.batch_id, read.published_by), read.now)
+    return _State(read.pending, runs_of(instance, ours, read.pending.batch_id, read.published_by), read.now)
 
 
 def _policy(settings: Settings) -> Policy:
@@ -120,30 +137,27 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _stale(database: "Database", store: "FeatureStore", settings: Settings) -> tuple[list[date], dict[str, int]]:
-    """The days that the run has to read, as every pass finds them, and all pending reviews by agent.
-
-    There is at least one day, so that changes that touch none are settled too.
-    """
+def _stale(connection: "Connection", store: "FeatureStore", settings: Settings) -> list[date]:
+    """The days that the run has to read, as every pass finds them; at least one, so that changes that touch none are settled."""
     from feedback_pipeline.storage.extraction import pending_days
-    from feedback_pipeline.storage.triggers import read_counts
 
-    with database.snapshot() as connection:
-        stale, counts = pending_days(connection, store, settings), read_counts(connection)
+    stale = pending_days(connection, store, settings)
     first, last = (date.fromisoformat(str(key)) for key in (DAYS.get_first_partition_key(), DAYS.get_last_partition_key()))
     # The clock of the database may be ahead of the one that makes the partitions.
-    return [day for day in stale if first <= day <= last] or [last], counts
+    return [day for day in stale if first <= day <= last] or [last]
 
 
-def _request(
-    decision: Run, batch_id: str, counts: Mapping[str, int], installation: Mapping[str, str], days: Iterable[date]
-) -> dg.RunRequest:
+def _request(decision: Run, reason: str, pending: Pending, policy: Policy, ours: Ours, days: Iterable[date]) -> dg.RunRequest:
     """One run over the range that covers the days, whatever the number of agents."""
+    counts = pending.counts
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TAGGED_AGENTS]
     about = {
-        BATCH_TAG: batch_id,
-        "feedback_pipeline/agents": str(len(counts)),
+        BATCH_TAG: decision.batch_id,
+        ATTEMPT_TAG: str(decision.attempt),
+        "feedback_pipeline/reviews": str(pending.in_all),
+        # Only the oldest were looked up: the agents of a million reviews would take the database a while.
+        "feedback_pipeline/agents": f"{'at least ' if pending.in_all > policy.backlog else ''}{len(counts)}",
         "feedback_pipeline/pending": ", ".join(f"{name}: {count}" for name, count in most),
-        "feedback_pipeline/reason": decision.reason,
+        "feedback_pipeline/reason": reason,
     }
-    return dg.RunRequest(run_key=decision.run_key, tags=range_tags(days) | dict(installation) | about)
+    return dg.RunRequest(run_key=decision.run_key, tags=range_tags(days) | dict(ours.tag) | about)

@@ -1,7 +1,7 @@
-"""Runs whose process is gone: Dagster sees a dead run only while the server that started it lives."""
+"""Runs that nobody executes any more, or ever will: Dagster sees a dead run only while the server that started it lives."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -10,11 +10,13 @@ import dagster as dg
 from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
+from feedback_pipeline.orchestration.run_states import Ours, ours_of
 
 if TYPE_CHECKING:
     from feedback_pipeline.storage.database import Database
 
 EVERY_S: Final = 20
+LOOKS: Final = 30
 _EXECUTING: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -80,17 +82,44 @@ def watch_for_orphans(database: "Database") -> Iterator[Callable[[], list[str]]]
         yield look
 
 
+def fail_unsubmitted(instance: dg.DagsterInstance, ours: Ours, seen: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
+    """Fails our runs that thirty looks in a row find made and not even in the queue.
+
+    Dagster makes a run and submits it at once; where it loses its own database in between, it never comes back to the run. Such
+    a run would count as under way for ever, and no pass would start. Looks are counted, for the moment when a run was made is
+    written down in whatever time zone Dagster's database is set to.
+
+    Args:
+        instance: the Dagster instance.
+        ours: whose runs are looked at.
+        seen: how many earlier looks in a row found which run.
+
+    Returns:
+        The ids of the runs failed, and how many looks have found the others.
+    """
+    made = ours.filters(statuses=[dg.DagsterRunStatus.NOT_STARTED])
+    found = {run.run_id: run for each in made for run in instance.get_runs(each) if ours.own(run)}
+    looks = {run_id: seen.get(run_id, 0) + 1 for run_id in found}
+    lost = sorted(run_id for run_id, times in looks.items() if times >= LOOKS)
+    for run_id in lost:
+        instance.report_run_failed(found[run_id], "Dagster made this run and never submitted it; start it again.")
+    return lost, {run_id: times for run_id, times in looks.items() if times < LOOKS}
+
+
 @dg.sensor(
     name="orphaned_runs",
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks runs as failed whose process died together with the server that had started it: Dagster would show them "
-    "as running for ever, and no other pass would start.",
+    description="Marks runs as failed whose process died together with the server that had started it, or which Dagster never "
+    "submitted: it would show them as under way for ever, and no other pass would start.",
 )
 def orphaned_runs(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SkipReason:
-    """Looks once; whom the look before found silent is in the cursor."""
+    """Looks once; what earlier looks have seen is in the cursor."""
+    plain, cursor = database.open(), json.loads(context.cursor or "{}")
+    before = cursor if isinstance(cursor, dict) else {}  # an older version kept a list
     with in_own_words():
-        watch = OrphanWatch(context.instance, database.open(), json.loads(context.cursor or "[]"))
-        failed = watch.look()
-    context.update_cursor(json.dumps(sorted(watch.suspects)))
+        watch = OrphanWatch(context.instance, plain, before.get("silent", []))
+        unsubmitted, seen = fail_unsubmitted(context.instance, ours_of(context, plain), before.get("unsubmitted", {}))
+        failed = watch.look() + unsubmitted
+    context.update_cursor(json.dumps({"silent": sorted(watch.suspects), "unsubmitted": seen}))
     return dg.SkipReason(f"marked as failed: {', '.join(failed)}" if failed else "every run that executes has its process")

@@ -6,7 +6,7 @@ Dagster would want too.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 INSTALLATION_TAG: Final = "feedback_pipeline/installation"
 # dagster.yaml lets one run with this tag execute at a time.
 PASS_TAG: Final = {"feedback_pipeline/pass": "learn"}
+_held: "dict[str, Database]" = {}
+"""What this process holds the learning lock of, by URL: the steps of a run are executed in its process."""
 
 
 class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -33,10 +35,10 @@ class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     url: str = Field(description="postgresql:// URL; bound to FEEDBACK_DATABASE_URL")
 
     def open(self) -> "Database":
-        """The plain database object; opens no connection yet."""
+        """The plain database object; opens no connection yet. A pass writes through it only while it holds its lock."""
         from feedback_pipeline.storage.database import Database
 
-        return Database(self.url)
+        return _held.get(self.url) or Database(self.url)
 
 
 class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -112,9 +114,13 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
                 context.log.warning("Another learning pass is running on this database; waiting for it to finish")
 
         database = self.database.open()
-        with _shown_alive(database, context, PASS_TAG), learning_pass_lock(database, say):
+        with learning_pass_lock(database, say, _tagged(database, context, PASS_TAG)) as held:
             self._taken_at = datetime.now(UTC)
-            yield self
+            _held[database.url] = held
+            try:
+                yield self
+            finally:
+                del _held[database.url]
 
 
 class RunSign(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -125,23 +131,22 @@ class RunSign(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RunSign"]:
         """Tags the run with the installation, and shows the sign until it ends."""
-        with _shown_alive(self.database.open(), context):
+        from feedback_pipeline.storage.pass_lock import sign_of_life
+
+        database = self.database.open()
+        run_id = _tagged(database, context)
+        with sign_of_life(database, run_id) if run_id is not None else nullcontext():
             yield self
 
 
-@contextmanager
-def _shown_alive(
+def _tagged(
     database: "Database", context: dg.InitResourceContext, further_tags: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[None]:
-    """The run is tagged first: a watch looks for the sign of those runs alone that are known to give one."""
-    from feedback_pipeline.storage.pass_lock import sign_of_life
-
+) -> str | None:
+    """The id of the run, None outside one, once it is tagged: a watch looks for the sign of those runs alone that give one."""
     if context.instance is None or context.run is None:
-        yield
-        return
+        return None
     context.instance.add_run_tags(context.run.run_id, installation_tag(database) | dict(further_tags))
-    with sign_of_life(database, context.run.run_id):
-        yield
+    return context.run.run_id
 
 
 def installation_tag(database: "Database") -> dict[str, str]:

@@ -1,20 +1,26 @@
-"""What the run records say about learning passes: which is under way, which failed since something was published.
+"""What the run records say about our runs: which is under way, which failed since something was published.
 
 The records are the truth about attempts: they outlive the daemon, its cursor and the process of the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from feedback_pipeline.learning.trigger import Runs
+from feedback_pipeline.orchestration.assets.publication import LEARNED_IMPROVEMENTS
 from feedback_pipeline.orchestration.jobs import learn
-from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG, installation_tag
+
+if TYPE_CHECKING:
+    from feedback_pipeline.storage.database import Connection, Database
 
 BATCH_TAG: Final = "feedback_pipeline/batch"
+ATTEMPT_TAG: Final = "feedback_pipeline/attempt"
 UNDER_WAY: Final = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -22,43 +28,107 @@ UNDER_WAY: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+# Dagster's own tag of every run that it starts from a code location, also before the run says whose it is.
+_REPOSITORY_TAG: Final = ".dagster/repository"
 _LOOKED_AT: Final = 50
 
 
-def run_in_flight(instance: dg.DagsterInstance, installation: Mapping[str, str]) -> tuple[dg.DagsterRun, datetime] | None:
+@dataclass(frozen=True)
+class Ours:
+    """Whose runs are ours, among those of others in the same Dagster.
+
+    A run is tagged with the installation when it starts. Before that, as in the queue, it is ours if this
+    code location is where it comes from.
+
+    Attributes:
+        tag: Of the installation.
+        repository: The repository and the code location as Dagster labels runs with them; None = not known.
+    """
+
+    tag: Mapping[str, str]
+    repository: str | None = None
+
+    def filters(self, **restriction: Any) -> list[dg.RunsFilter]:
+        """What finds our runs; the second also finds runs of another installation that is served from the same code location."""
+        origins = [] if self.repository is None else [{_REPOSITORY_TAG: self.repository}]
+        return [dg.RunsFilter(tags=tags, **restriction) for tags in [dict(self.tag), *origins]]
+
+    def own(self, run: dg.DagsterRun) -> bool:
+        """Whether a run that the filters found is ours."""
+        own = self.tag[INSTALLATION_TAG]
+        return run.tags.get(INSTALLATION_TAG, own) == own
+
+    def under_way(self, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+        """Our runs that are queued or executing."""
+        filters = self.filters(statuses=UNDER_WAY)
+        return [record for each in filters for record in instance.get_run_records(each) if self.own(record.dagster_run)]
+
+
+def ours_of(context: dg.SensorEvaluationContext, database: "Database") -> Ours:
+    """Our runs, as a sensor knows them."""
+    origin, repository = context.code_location_origin, context.repository_name
+    label = None if origin is None or repository is None else f"{repository}@{origin.location_name}"
+    return Ours(installation_tag(database), label)
+
+
+def run_in_flight(instance: dg.DagsterInstance, ours: Ours) -> tuple[dg.DagsterRun, datetime] | None:
     """The oldest run that learns, or is about to, and since when; None = none does.
 
-    Those are the runs of `learn`, also in the queue, where they may not say yet whose they are, and every run that wants the
-    learning lock, as one started from the lineage does. Runs of another installation in the same Dagster are none of ours.
+    Those are the runs of `learn`, also in the queue, and every run that wants the learning lock, as one started from the lineage
+    does.
     """
-    own = installation[INSTALLATION_TAG]
-    filters = [dg.RunsFilter(statuses=UNDER_WAY, job_name=learn.name), dg.RunsFilter(statuses=UNDER_WAY, tags=PASS_TAG)]
-    records = [record for each in filters for record in instance.get_run_records(each)]
-    ours = [record for record in records if record.dagster_run.tags.get(INSTALLATION_TAG, own) == own]
-    if not ours:
+    wanted = PASS_TAG.items()
+    records = ours.under_way(instance)
+    passes = [found for found in records if found.dagster_run.job_name == learn.name or wanted <= found.dagster_run.tags.items()]
+    if not passes:
         return None
-    oldest = min(ours, key=lambda record: record.create_timestamp)
+    oldest = min(passes, key=lambda record: record.create_timestamp)
     return oldest.dagster_run, oldest.create_timestamp.astimezone(UTC)
 
 
-def runs_of(instance: dg.DagsterInstance, installation: Mapping[str, str], batch_id: str, published_by: str | None) -> Runs:
-    """Finished runs of `learn` as the decision needs them.
+def runs_of(instance: dg.DagsterInstance, ours: Ours, batch_id: str, published_by: str | None) -> Runs:
+    """Finished runs of `learn` as the decision to learn needs them; those that only train are neither attempts nor successes.
 
     Args:
         instance: Where the records are.
-        installation: The tag of our runs.
+        ours: Whose runs count.
         batch_id: Of the changes that are pending.
         published_by: The run that published last: what failed before it is over and done with, and so is its own failure in a
             step that stands beside the publication.
     """
-    latest = instance.get_run_records(dg.RunsFilter(job_name=learn.name, tags=dict(installation)), limit=_LOOKED_AT)
-    since = list(takewhile(lambda record: not _ended_it(record, published_by), latest))
+    latest = instance.get_run_records(dg.RunsFilter(job_name=learn.name, tags=dict(ours.tag)), limit=_LOOKED_AT)
+    passes = [record for record in latest if _publishes(record.dagster_run)]
+    since = list(takewhile(lambda record: not _ended_it(record, published_by), passes))
     failed = [record for record in since if record.dagster_run.is_failure_or_canceled]
     return Runs(
         failed=[_end(record) for record in failed],
         failed_of_batch=sum(record.dagster_run.tags.get(BATCH_TAG) == batch_id for record in failed),
-        of_batch=instance.get_runs_count(dg.RunsFilter(job_name=learn.name, tags=dict(installation) | {BATCH_TAG: batch_id})),
+        of_batch=instance.get_runs_count(dg.RunsFilter(job_name=learn.name, tags={**ours.tag, BATCH_TAG: batch_id})),
     )
+
+
+def trainings_of(instance: dg.DagsterInstance, ours: Ours, batch_id: str) -> tuple[Runs, bool]:
+    """Runs that were asked for because of one alarm, and whether one of them has succeeded."""
+    asked = instance.get_run_records(dg.RunsFilter(job_name=learn.name, tags={**ours.tag, BATCH_TAG: batch_id}))
+    failed = [record for record in asked if record.dagster_run.is_failure_or_canceled]
+    runs = Runs(failed=[_end(record) for record in failed], failed_of_batch=len(failed), of_batch=len(asked))
+    return runs, any(record.dagster_run.is_success for record in asked)
+
+
+def name_starts(connection: "Connection", instance: dg.DagsterInstance, ours: Ours) -> None:
+    """Adds their runs to the entries of the book that asked for one, whatever has become of the runs since."""
+    from feedback_pipeline.storage.trigger_book import name_run, unnamed_starts
+
+    for entry_id, batch_id, attempt in unnamed_starts(connection):
+        tags = {**ours.tag, BATCH_TAG: batch_id, ATTEMPT_TAG: str(attempt)}
+        found: Sequence[dg.DagsterRun] = instance.get_runs(dg.RunsFilter(job_name=learn.name, tags=tags), limit=1, ascending=True)
+        for run in found:
+            name_run(connection, entry_id, run.run_id)
+
+
+def _publishes(run: dg.DagsterRun) -> bool:
+    """Whether the publication is among what the run materializes."""
+    return run.asset_selection is None or LEARNED_IMPROVEMENTS in run.asset_selection
 
 
 def _ended_it(record: dg.RunRecord, published_by: str | None) -> bool:

@@ -11,8 +11,8 @@ from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import forecast
 from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor
 from feedback_pipeline.orchestration.orphans import orphaned_runs
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
-from feedback_pipeline.orchestration.run_states import UNDER_WAY
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.run_states import ours_of
 from feedback_pipeline.settings import Settings
 
 EVERY_S: Final = 300
@@ -31,14 +31,14 @@ def outputs_without_forecast(
     """Starts the job `forecast` when an output waits for a forecast and no such run is under way."""
     from feedback_pipeline.learning_pass.forecasts import outputs_wait
 
-    running = dg.RunsFilter(job_name=forecast.name, statuses=UNDER_WAY)
-    if context.instance.get_runs_count(running):
-        return dg.SkipReason("a run that forecasts is under way")
     plain = database.open()
     with in_own_words():
+        ours = ours_of(context, plain)
+        if any(record.dagster_run.job_name == forecast.name for record in ours.under_way(context.instance)):
+            return dg.SkipReason("a run that forecasts is under way")
         store = feature_store.open(plain)
         if outputs_wait(plain, store, Settings(), now=datetime.now(UTC)):
-            return dg.RunRequest(tags=installation_tag(plain))
+            return dg.RunRequest(tags=dict(ours.tag))
     return dg.SkipReason("no output waits for a forecast, or there is no champion to ask")
 
 

@@ -66,15 +66,18 @@ class Problem(Lenient):
 
 
 class Refusal(Lenient):
-    """One item of a batch that was not stored, and will not be as it is."""
+    """One item of a batch that was not stored, and will not be as it is unless `later` says so."""
 
     place: int = Field(description="in the batch, from 0")
     client_id: str
     reason: str
+    later: bool = Field(
+        default=False, description="it may be stored later as it is: a review whose execution has not arrived yet; send it again"
+    )
 
 
 class Receipt(Answer):
-    """What became of a batch: `stored` items are new, `known` ones had come before, `refused` ones will never be stored."""
+    """What became of a batch: `stored` items are new, `known` ones had come before, `refused` ones were not stored."""
 
     stored: int
     known: int

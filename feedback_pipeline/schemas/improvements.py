@@ -19,6 +19,7 @@ class Pattern(Lenient):
     sample_size: int
     applied_count: int
     success_rate: float | None
+    success_rate_held_out: float | None
 
 
 class Trial(Lenient):

@@ -132,7 +132,7 @@ def _as_mapping(input_data: Any) -> Input:
     if isinstance(input_data, Mapping):
         return dict(input_data)
     raise UserError(
-        f"what was learned is applied to a mapping or a text, not to a {type(input_data).__name__}; override adapt_input"
+        f"what was learned is applied to a mapping or a text, not to a {type(input_data).__name__}; pass its fields as a mapping"
     )
 
 

@@ -13,9 +13,10 @@ from feedback_pipeline.errors import NotFound, NothingLearned, StoreError, UserE
 from feedback_pipeline.learning.features import CATEGORIES
 from feedback_pipeline.schemas.runs import LearningStarted, Run
 from feedback_pipeline.sdk.applying import account, choose
-from feedback_pipeline.sdk.encoding import APPLICATIONS, REVIEWS, exact
+from feedback_pipeline.sdk.encoding import APPLICATIONS
+from feedback_pipeline.sdk.handing_in import hand_in
 from feedback_pipeline.sdk.handlers import HANDLERS, Handler
-from feedback_pipeline.sdk.keeping import KeptAnswers
+from feedback_pipeline.sdk.keeping import KeptAnswers, readable
 from feedback_pipeline.sdk.options import (
     DEFAULT_SPOOL,
     DEFAULT_URL,
@@ -28,7 +29,7 @@ from feedback_pipeline.sdk.options import (
 from feedback_pipeline.sdk.outbox import Outbox
 from feedback_pipeline.sdk.recording import Recording
 from feedback_pipeline.sdk.results import Applied, ExpectedQuality, LearnedImprovements, ReviewReceipt
-from feedback_pipeline.sdk.transport import Fetched, ForecastQuery, Transport, Unacceptable, open_transport
+from feedback_pipeline.sdk.transport import Fetched, ForecastQuery, open_transport
 
 
 class LearningClient:
@@ -57,7 +58,7 @@ class LearningClient:
         self.options = options or ClientOptions()
         address = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
         secret = token or os.environ.get(TOKEN_VARIABLE)
-        self._transport: Transport = open_transport(address, secret, self.options.timeout_seconds)
+        self._transport = open_transport(address, secret, self.options.timeout_seconds, self.options.score_bounds)
         identity = self._transport.identity
         # What is meant for one service never reaches another.
         own = blake2b(identity.encode(), digest_size=8).hexdigest()
@@ -149,36 +150,15 @@ class LearningClient:
             **fields: The others of `schemas.reviews.Review`: reviewer_id, stage, decision, quality_scores, comments, ...
 
         Returns:
-            Whether the service has it; if it is away, the review is on the disk and is sent as soon as possible.
+            Whether the service has it; if it is away, or does not know the execution yet, the review is on the disk and is sent
+            as soon as possible.
 
         Raises:
             UserError: the review is not valid, or the service refuses it.
-            StoreUnavailable: the service is away, and the disk does not take it.
+            StoreUnavailable: it cannot be handed in now, and the disk does not take it.
         """
-        named = str(client_id or uuid4())
-        # Without the moment a review that waits would be dated when it arrives.
-        dated = {"reviewed_at": datetime.now(UTC)} | {name: value for name, value in fields.items() if value is not None}
-        review = {"client_id": named, "execution_id": execution_id} | dated
-        raw = exact(REVIEWS, review)
-        left = self._outbox.look()
-        if left.pending:
-            # The execution it is about may be among them.
-            left = self._outbox.flush(self.options.review_seconds)
-        if not left.pending:
-            try:
-                answer = self._transport.send(REVIEWS, [raw])
-            except Unacceptable as error:
-                raise UserError(f"the review was refused: {error}") from None
-            except StoreError as error:
-                return self._kept(review, str(error))
-            for _, reason in answer.refused:
-                raise UserError(f"the review was refused: {reason}")
-            return ReviewReceipt(client_id=named, delivered=True)
-        return self._kept(review, left.trouble or "what was recorded before it is still on its way")
-
-    def _kept(self, review: Mapping[str, Any], reason: str) -> ReviewReceipt:
-        self._outbox.keep(REVIEWS, review)
-        return ReviewReceipt(client_id=review["client_id"], delivered=False, reason=reason)
+        review = {"client_id": str(client_id or uuid4()), "execution_id": execution_id} | fields
+        return hand_in(self._transport, self._outbox, review, self.options.review_seconds)
 
     def learn(self, agent_name: str) -> LearningStarted:
         """Start a learning pass now, or say which one is under way.
@@ -187,7 +167,7 @@ class LearningClient:
             StoreError: the service cannot be asked.
             UserError: it does not accept the request, or the client speaks to the database.
         """
-        return LearningStarted.model_validate(self._transport.learn(agent_name))
+        return readable(LearningStarted, self._transport.learn(agent_name))
 
     def run(self, run_id: str) -> Run:
         """How far a learning pass has come.
@@ -196,7 +176,7 @@ class LearningClient:
             StoreError: the service cannot be asked.
             UserError: there is no such run, or the client speaks to the database.
         """
-        return Run.model_validate(self._transport.run(run_id))
+        return readable(Run, self._transport.run(run_id))
 
     def apply(
         self,

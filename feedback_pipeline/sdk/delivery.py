@@ -1,90 +1,49 @@
 """Brings records from the spool to the service: in order, in batches, again and again until each is stored or refused."""
 
-import json
 import logging
 import math
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from feedback_pipeline.errors import FeedbackError, StoreError, StoreUnavailable
-from feedback_pipeline.schemas.executions import MAX_BATCH
-from feedback_pipeline.sdk.encoding import REVIEWS
-from feedback_pipeline.sdk.spool import Segment, Spool
-from feedback_pipeline.sdk.transport import Acknowledgement, ServiceAway, Transport, Unacceptable
+from feedback_pipeline.errors import FeedbackError, StoreError
+from feedback_pipeline.sdk.lines import NO_RECORD, batches, spooled
+from feedback_pipeline.sdk.refused import Refused
+from feedback_pipeline.sdk.segments import Segment
+from feedback_pipeline.sdk.spool import Spool
+from feedback_pipeline.sdk.transport import Acknowledgement, BatchTooLarge, ServiceAway, Transport, Unacceptable
 
-BATCH_BYTES: Final = 4 * 2**20
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 30.0
+EARLY_EVERY_S: Final = 2.0
+MOST_EARLY: Final = 10_000
 _log = logging.getLogger(__name__)
 
 
-def spooled(kind: str, raw: bytes) -> bytes:
-    """One line of the spool: the record under its kind."""
-    return b'{"%s":%s}' % (kind.encode(), raw)
+@dataclass
+class _Early:
+    """A record that may be stored later: since when it waits, and the segments whose files stay for it."""
+
+    since: float
+    segments: list[Segment] = field(default_factory=list)
 
 
-def unspooled(line: bytes) -> tuple[str, bytes]:
-    """The kind and the record of a line of the spool, which is not parsed for that."""
-    kind, _, rest = line.partition(b":")
-    return kind[2:-1].decode(), rest[:-1]
+@dataclass
+class _Progress:
+    """How many records of a segment are done with, and which of them came early."""
 
-
-def batches(lines: Sequence[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """Records of one kind that follow each other, as many as the service takes at once."""
-    kind, own, size = "", list[bytes](), 0
-    for line in lines:
-        its, raw = unspooled(line)
-        if own and (its != kind or len(own) == MAX_BATCH or size + len(raw) > BATCH_BYTES):
-            yield kind, own
-            own, size = [], 0
-        kind, size = its, size + len(raw) + 1
-        own.append(raw)
-    if own:
-        yield kind, own
-
-
-class Refused:
-    """A file of the records that the service will never take as they are, each with the reason; nothing deletes it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._guard = threading.Lock()
-        self.count = 0
-
-    def keep(self, kind: str, raw: bytes, reason: str) -> None:
-        """Write one down, and say so.
-
-        Raises:
-            StoreUnavailable: the disk does not take it.
-        """
-        try:
-            with self._guard:
-                self._append(kind, raw, reason)
-        except OSError as error:
-            raise StoreUnavailable(f"records cannot be kept in {self._path}: {error.strerror}; free space on its disk") from None
-        self.count += 1
-        _log.warning("a record of %s will not be stored: %s; it is kept in %s", kind, reason, self._path)
-
-    def _append(self, kind: str, raw: bytes, reason: str) -> None:
-        entry: dict[str, Any] = {"kind": kind, "reason": reason, "at": datetime.now(UTC).isoformat()}
-        line = json.dumps(entry | {"record": raw.decode(errors="replace")}, ensure_ascii=False)
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(file, line.encode(errors="replace") + b"\n")
-        finally:
-            os.close(file)
+    segment: Segment | None = None
+    done: int = 0
+    early: list[bytes] = field(default_factory=list)
 
 
 @dataclass
 class Delivery:
     """Sends what a spool holds.
+
+    A record that may be stored later, a review before its execution, holds up nobody: it stays in its file, and what lies behind
+    it is sent meanwhile.
 
     Attributes:
         spool: Where from.
@@ -92,7 +51,6 @@ class Delivery:
         refused: What becomes of records that are not taken.
         stored: New to the service so far; in this process.
         known: The service had them already.
-        trouble: Why the last attempt failed, None = it did not.
         pause: Seconds to wait before the next attempt.
         patience: So long a review may wait for its execution, which another process may have to send first.
     """
@@ -102,13 +60,28 @@ class Delivery:
     refused: Refused
     stored: int = 0
     known: int = 0
-    trouble: str | None = None
     pause: float = 0.0
     patience: float = 60.0
-    _early: dict[bytes, float] = field(default_factory=dict)
-    _again: list[bytes] = field(default_factory=list)
-    _done: int = 0
-    _segment: Segment | None = field(default=None)
+    _failure: str | None = None
+    _early: dict[bytes, _Early] = field(default_factory=dict)
+    _early_due: float = 0.0
+    _progress: _Progress = field(default_factory=_Progress)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why records wait, None = the last attempt brought all of them."""
+        if self._failure is None and self._early:
+            return f"{len(self._early):,} reviews wait for the executions they are about, which the service does not know yet"
+        return self._failure
+
+    @property
+    def early_in(self) -> float:
+        """Seconds until records that came early are tried again."""
+        return max(self._early_due - time.monotonic(), 0.0) if self._early else math.inf
+
+    def hurry(self) -> None:
+        """Try them with the next attempt."""
+        self._early_due = 0.0
 
     def attempt(self, goes_on: Callable[[], bool]) -> bool:
         """Send what there is; True if nothing is left.
@@ -118,6 +91,7 @@ class Delivery:
         """
         try:
             self._send_all(goes_on)
+            self._send_early()
         except FeedbackError as error:
             self._failed(error)
             return False
@@ -125,21 +99,15 @@ class Delivery:
             _log.exception("sending records failed")
             self._failed(StoreError(f"sending records failed ({type(error).__name__}); the log says more"))
             return False
-        if self.trouble is not None:
+        if self._failure is not None:
             _log.warning("records reach the service again")
-        self.trouble, self.pause = None, 0.0
+        self._failure, self.pause = None, 0.0
         return self.spool.records == 0
 
     def _send_all(self, goes_on: Callable[[], bool]) -> None:
-        while (segment := self.spool.next_segment()) is not None:
+        # Those that came early are in memory, so not too many may.
+        while len(self._early) < MOST_EARLY and (segment := self.spool.next_segment()) is not None:
             self._send(segment)
-            if self._again:
-                # First written once more, then dropped: a crash in between sends it twice, which changes nothing.
-                self.spool.append([spooled(REVIEWS, raw) for raw in self._again])
-                self._again.clear()
-            self.spool.drop(segment)
-            if self._early and self.spool.records <= len(self._early):
-                raise ServiceAway("reviews wait for the executions they are about, which the service does not know yet")
             if not goes_on():
                 return
 
@@ -154,50 +122,75 @@ class Delivery:
             _log.info("%d records of processes that ended will be sent", found)
 
     def _failed(self, error: FeedbackError) -> None:
-        if str(error) != self.trouble:
+        if str(error) != self._failure:
             _log.warning("records wait in the spool: %s", error)
-        self.trouble = str(error)
+        self._failure = str(error)
         self.pause = min(max(2 * self.pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         if isinstance(error, ServiceAway) and error.retry_after is not None:
             self.pause = min(max(self.pause, error.retry_after), LONGEST_PAUSE_S)
 
     def _send(self, segment: Segment) -> None:
         """All of a segment; where an earlier attempt ended, it goes on."""
-        if self._segment != segment:
-            self._segment, self._done = segment, 0
-            self._again.clear()
-        for kind, items in batches(segment.lines()[self._done :]):
-            self._deliver(kind, items)
-            self._done += len(items)
+        if self._progress.segment != segment:
+            self._progress = _Progress(segment)
+        progress = self._progress
+        for kind, items in batches(segment.lines()[progress.done :]):
+            self._deliver(kind, items, progress)
+        waiting = [line for line in progress.early if line in self._early]
+        if not waiting:
+            self.spool.drop(segment)
+            return
+        # The file stays as it is: writing what waits once more would take room that a full spool or disk does not have.
+        self.spool.hold(segment, len(waiting))
+        for line in waiting:
+            self._early[line].segments.append(segment)
 
-    def _deliver(self, kind: str, items: Sequence[bytes]) -> None:
+    def _send_early(self) -> None:
+        """Those that came early once more, now and then."""
+        if self.early_in > 0:
+            return
+        for kind, items in batches(list(self._early)):
+            self._deliver(kind, items, _Progress())
+        self._early_due = time.monotonic() + EARLY_EVERY_S
+
+    def _deliver(self, kind: str, items: Sequence[bytes], progress: _Progress) -> None:
         """A batch that is refused as a whole is halved until it is known which record it is."""
+        if kind == NO_RECORD:
+            for line in items:
+                self.refused.keep("unknown kind", line, "this line of the spool is no record that this version writes")
+                progress.done += 1
+            return
         try:
             answer = self.transport.send(kind, items)
-        except Unacceptable as error:
-            if len(items) == 1:
-                self.refused.keep(kind, items[0], str(error))
+        except (Unacceptable, BatchTooLarge) as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                self._deliver(kind, items[:middle], progress)
+                self._deliver(kind, items[middle:], progress)
                 return
-            middle = len(items) // 2
-            self._deliver(kind, items[:middle])
-            self._deliver(kind, items[middle:])
-            return
-        self._count(kind, items, answer)
+            if isinstance(error, BatchTooLarge):
+                # The limit is not of the service: a small one would put aside everything, and once it is raised all is well.
+                raise
+            answer = Acknowledgement(0, 0, [(0, str(error))])
+        self._settle(kind, items, answer, progress)
 
-    def _count(self, kind: str, items: Sequence[bytes], answer: Acknowledgement) -> None:
+    def _settle(self, kind: str, items: Sequence[bytes], answer: Acknowledgement, progress: _Progress) -> None:
+        refused = dict(answer.refused)
+        # The early ones last: the same review twice in a batch is early once, and then known.
+        for place in sorted(range(len(items)), key=answer.later.__contains__):
+            line = spooled(kind, items[place])
+            if place in answer.later and self._waits(line):
+                progress.early.append(line)
+                continue
+            if place in refused:
+                self.refused.keep(kind, items[place], refused[place])
+            early = self._early.pop(line, None)
+            for segment in early.segments if early else ():
+                self.spool.settle(segment)
         self.stored += answer.stored
         self.known += answer.known
-        refused = dict(answer.refused)
-        for place, raw in enumerate(items):
-            if place in refused:
-                self._refuse(kind, raw, refused[place])
-            else:
-                self._early.pop(raw, None)
+        progress.done += len(items)
 
-    def _refuse(self, kind: str, raw: bytes, reason: str) -> None:
-        since = self._early.setdefault(raw, time.monotonic()) if kind == REVIEWS else -math.inf
-        if time.monotonic() - since < self.patience:
-            self._again.append(raw)
-            return
-        self._early.pop(raw, None)
-        self.refused.keep(kind, raw, reason)
+    def _waits(self, line: bytes) -> bool:
+        now = time.monotonic()
+        return now - self._early.setdefault(line, _Early(now)).since < self.patience

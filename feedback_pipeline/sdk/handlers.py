@@ -43,6 +43,13 @@ def with_guidance(input_data: Mapping[str, Any], part: str, name: str, value: An
     return {**input_data, GUIDANCE: {**known, part: entries, "instructions": [*known.get("instructions", []), text]}}
 
 
+def with_listed(input_data: Mapping[str, Any], part: str, entry: Mapping[str, Any], text: str) -> Input:
+    """The same where a part is a list, since no single name tells its entries apart."""
+    known = guidance(input_data)
+    entries = [*known.get(part, []), dict(entry)]
+    return {**input_data, GUIDANCE: {**known, part: entries, "instructions": [*known.get("instructions", []), text]}}
+
+
 def set_threshold(recommendation: Recommendation, input_data: Input) -> Input | Skip:
     """`thresholds`: {feature: {operator, value, decision_point}}: act on the outcome only on this side."""
     return _about_a_feature(recommendation, input_data, "thresholds", ("operator", "value", "decision_point"))
@@ -73,17 +80,15 @@ def prefer_category(recommendation: Recommendation, input_data: Input) -> Input 
 
 
 def avoid_term(recommendation: Recommendation, input_data: Input) -> Input | Skip:
-    """`avoid_terms`: {term: {in, aspect, decision_point}}."""
-    action = recommendation.action
-    named = {key: action.get(key) for key in ("in", "aspect", "decision_point")}
-    return with_guidance(input_data, "avoid_terms", str(action["term"]), named, recommendation.text)
+    """`avoid_terms`: [{term, in, aspect, decision_point}]; one term may be avoided for several aspects, and in two places."""
+    entry = {key: recommendation.action.get(key) for key in ("term", "in", "aspect", "decision_point")}
+    return with_listed(input_data, "avoid_terms", entry, recommendation.text)
 
 
 def ask_reviewer_standard(recommendation: Recommendation, input_data: Input) -> Input | Skip:
-    """`ask_reviewers`: {reviewer_id: {feature, wants}}: ask before the work, since this person wants the opposite."""
-    action = recommendation.action
-    wish = {"feature": action["feature"], "wants": action["wants"]}
-    return with_guidance(input_data, "ask_reviewers", str(action["reviewer_id"]), wish, recommendation.text)
+    """`ask_reviewers`: [{reviewer_id, feature, wants}]: ask before the work, since this person wants the opposite."""
+    entry = {key: recommendation.action.get(key) for key in ("reviewer_id", "feature", "wants")}
+    return with_listed(input_data, "ask_reviewers", entry, recommendation.text)
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

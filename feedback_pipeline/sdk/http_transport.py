@@ -9,13 +9,22 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 
 from feedback_pipeline.errors import NotFound, NothingLearned, StoreError, UserError
-from feedback_pipeline.sdk.transport import Acknowledgement, Document, Fetched, ForecastQuery, ServiceAway, Unacceptable
+from feedback_pipeline.sdk.transport import (
+    Acknowledgement,
+    BatchTooLarge,
+    Document,
+    Fetched,
+    ForecastQuery,
+    ServiceAway,
+    Unacceptable,
+)
 
 PREFIX: Final = "/api/v2/learning"
 CONNECT_SECONDS: Final = 2.0
 _CONNECTIONS: Final = 8
 _WAIT: Final = (408, 429, 502, 503, 504)
 _CONTENT: Final = (400, 413, 422)
+_URN: Final = "urn:feedback-pipeline:"
 _LONGEST_DETAIL: Final = 500
 
 
@@ -73,16 +82,16 @@ class HttpTransport:
 
         Raises:
             Unacceptable: the batch will never be stored as a whole; nothing of it was.
+            BatchTooLarge: something before the service does not let so much pass.
         """
         answer = self._ask("POST", kind, body=b'{"%s":[%s]}' % (kind.encode(), b",".join(items)), passed=(422,))
-        document = _document(answer)
+        if answer.status != 422:
+            return _acknowledged(answer, _document(answer), len(items))
         # All of them refused is an error to HTTP, and an answer all the same.
-        if answer.status == 422 and not document.get("refused"):
+        problem = _problem(answer)
+        if problem is None or not problem.get("refused"):
             raise _error(answer)
-        refused = [(int(each["place"]), str(each["reason"])) for each in document.get("refused") or ()]
-        if answer.status == 422:
-            return Acknowledgement(0, len(items) - len(refused), refused)
-        return Acknowledgement(int(document.get("stored", 0)), int(document.get("known", 0)), refused)
+        return _acknowledged(answer, {"stored": 0, "known": len(items) - len(problem["refused"])} | problem, len(items))
 
     def learn(self, agent_name: str) -> Document:
         """Start a learning pass, or say which one is under way."""
@@ -106,7 +115,7 @@ class HttpTransport:
         passed: Sequence[int] = (),
     ) -> urllib3.BaseHTTPResponse:
         answer = self._request(method, f"{self._base}{PREFIX}/{path}", body, self._headers | (headers or {}))
-        if answer.status < 400 or answer.status in passed:
+        if 200 <= answer.status < 300 or answer.status == 304 or answer.status in passed:
             return answer
         raise _error(answer)
 
@@ -133,25 +142,38 @@ class HttpTransport:
 
 
 def _error(answer: urllib3.BaseHTTPResponse) -> Exception:
-    """The error of this package for an answer that is one."""
-    problem = _problem(answer)
-    if problem is None and answer.status in (404, 405):
-        return UserError(f"what answers is not the API of feedback-pipeline (status {answer.status}); check the address")
+    """The error of this package for an answer that is one.
+
+    What is not the API, an error page of a proxy, say, or a redirect to a login, says nothing of what was asked or sent: once it
+    is out of the way the same may succeed.
+    """
+    problem, wait = _problem(answer), _seconds(answer.headers.get("Retry-After"))
     detail = str((problem or {}).get("detail") or f"status {answer.status}")[:_LONGEST_DETAIL]
     if answer.status in _WAIT:
-        return ServiceAway(f"the service cannot answer now: {detail}", _seconds(answer.headers.get("Retry-After")))
+        return ServiceAway(f"the service cannot answer now: {detail}", wait)
+    if problem is None:
+        return _foreign(answer, wait)
     if answer.status in (401, 403):
         return UserError(f"the service does not accept the token: {detail}; set FEEDBACK_API_TOKEN or pass token")
     if answer.status in _CONTENT:
-        return Unacceptable(_with_fields(detail, problem or {}))
+        return Unacceptable(_with_fields(detail, problem))
     kinds: dict[int, type[UserError]] = {404: NotFound, 409: NothingLearned}
     return kinds.get(answer.status, UserError if 400 <= answer.status < 500 else StoreError)(detail)
 
 
+def _foreign(answer: urllib3.BaseHTTPResponse, wait: float | None = None) -> ServiceAway:
+    if answer.status == 413:
+        return BatchTooLarge("a proxy before the service takes no request of this size (status 413); let it take 8 MB", wait)
+    said = f"what answers is not the API of feedback-pipeline (status {answer.status})"
+    return ServiceAway(f"{said}; check the address, and what stands before the service", wait)
+
+
 def _problem(answer: urllib3.BaseHTTPResponse) -> Document | None:
+    """The problem that the API describes; None if it is not the API that answers."""
     if not answer.headers.get("Content-Type", "").startswith("application/problem+json"):
         return None
-    return _document(answer)
+    document = _parsed(answer)
+    return document if document is not None and str(document.get("type")).startswith(_URN) else None
 
 
 def _with_fields(detail: str, problem: Document) -> str:
@@ -160,13 +182,31 @@ def _with_fields(detail: str, problem: Document) -> str:
 
 
 def _document(answer: urllib3.BaseHTTPResponse) -> Document:
+    document = _parsed(answer)
+    if document is None:
+        raise _foreign(answer)
+    return document
+
+
+def _parsed(answer: urllib3.BaseHTTPResponse) -> Document | None:
     try:
         document: Any = json.loads(answer.data)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise UserError("what answers is not the API of feedback-pipeline; check the address")
-    return document
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _acknowledged(answer: urllib3.BaseHTTPResponse, document: Document, sent: int) -> Acknowledgement:
+    """What became of a batch; an answer that does not account for each of its records is none of the API."""
+    try:
+        refused = {int(each["place"]): str(each["reason"]) for each in document["refused"]}
+        later = frozenset(int(each["place"]) for each in document["refused"] if each.get("later"))
+        stored, known = int(document["stored"]), int(document["known"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _foreign(answer) from None
+    if stored + known + len(refused) != sent:
+        raise _foreign(answer)
+    return Acknowledgement(stored, known, list(refused.items()), later)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -13,14 +13,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from feedback_pipeline.errors import FeedbackError, NotFound, NothingLearned, StoreError, UserError
+from feedback_pipeline.errors import FeedbackError, NotFound, NothingLearned, StoreError
 from feedback_pipeline.sdk.options import ClientOptions
 from feedback_pipeline.sdk.results import Freshness
 from feedback_pipeline.sdk.transport import Document, Fetched
 
 M = TypeVar("M", bound=Freshness)
+A = TypeVar("A", bound=BaseModel)
+V = TypeVar("V")
 Fetch = Callable[[str | None], Fetched]
 
 _MOST_IN_MEMORY: Final = 1000
@@ -59,7 +61,7 @@ class KeptAnswers(Generic[M]):
         self._begin()
         # Since when, and why: asking again at once would bring the same.
         self._away: tuple[float, StoreError] | None = None
-        self._nothing: dict[str, tuple[float, UserError]] = {}
+        self._failed: dict[str, tuple[float, FeedbackError]] = {}
 
     def _begin(self) -> None:
         self._owner = os.getpid()
@@ -87,7 +89,8 @@ class KeptAnswers(Generic[M]):
         if self._owner != os.getpid():
             self._begin()  # a thread that a fork did not copy may have held them
         with self._guard:
-            asking = self._asking.setdefault(key, threading.Lock())
+            # Whoever holds one that is let go of has it still; at worst two ask the same.
+            asking = self._asking.get(key) or _put(self._asking, key, threading.Lock())
         # One of many threads asks; the others wait for what it hears.
         with asking:
             kept = self._kept.get(key) or self._from_disk(key)
@@ -95,29 +98,35 @@ class KeptAnswers(Generic[M]):
             return found if found is not None else self._ask(key, fetch, kept)
 
     def _ask(self, key: str, fetch: Fetch, kept: _Kept[M] | None) -> M:
-        self._leave_alone(self._nothing.get(key))
         try:
+            self._leave_alone(self._failed.get(key))
             self._leave_alone(self._away)
-            answer = self._fetch(key, kept, fetch)
+            renewed = self._renewed(key, kept, fetch)
         except StoreError as error:
             if kept is None:
                 raise
             return kept.answer.aged(max(self._now() - kept.confirmed_at, 0.0), str(error))
-        if answer.document is None and kept is not None:
-            renewed = replace(kept, confirmed_at=self._now())
-        elif answer.document is not None:
-            renewed = _Kept(self._read(answer.document), answer.etag, self._now())
-        else:
-            raise StoreError("the service says that nothing has changed, but was not told since when; check its version")
         self._keep(key, renewed)
         return renewed.answer.aged(0.0, None)
+
+    def _renewed(self, key: str, kept: _Kept[M] | None, fetch: Fetch) -> _Kept[M]:
+        answer = self._fetch(key, kept, fetch)
+        if answer.document is None:
+            if kept is None:
+                raise StoreError("the service says that nothing has changed, but was not told since when; check its version")
+            return replace(kept, confirmed_at=self._now())
+        try:
+            return _Kept(readable(self._model, answer.document), answer.etag, self._now())
+        except StoreError as error:
+            _put(self._failed, key, (self._now(), error))
+            raise
 
     def _fetch(self, key: str, kept: _Kept[M] | None, fetch: Fetch) -> Fetched:
         try:
             answer = fetch(kept.etag if kept else None)
         except (NotFound, NothingLearned) as error:
             self._forget(key)
-            self._nothing[key] = (self._now(), error)
+            _put(self._failed, key, (self._now(), error))
             raise
         except StoreError as error:
             self._away = (self._now(), error)
@@ -129,18 +138,8 @@ class KeptAnswers(Generic[M]):
         if failed is not None and 0 <= self._now() - failed[0] < self._retry:
             raise failed[1].with_traceback(None)
 
-    def _read(self, document: Document) -> M:
-        try:
-            return self._model.model_validate(document)
-        except ValidationError as error:
-            fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors(include_input=False)[:5])
-            raise StoreError(f"the answer of the service cannot be read ({fields}); use the same version of both") from None
-
     def _keep(self, key: str, kept: _Kept[M]) -> None:
-        if len(self._kept) >= _MOST_IN_MEMORY:
-            self._kept.clear()
-            self._nothing.clear()
-        self._kept[key] = kept
+        _put(self._kept, key, kept)
         if self._folder is None:
             return
         content = kept.answer.aged(0.0, None).model_dump(mode="json")
@@ -171,8 +170,7 @@ class KeptAnswers(Generic[M]):
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("what was kept in %s cannot be read (%s) and is asked for again", path, type(error).__name__)
             return None
-        self._kept[key] = kept
-        return kept
+        return _put(self._kept, key, kept)
 
     def _forget(self, key: str) -> None:
         self._kept.pop(key, None)
@@ -182,6 +180,27 @@ class KeptAnswers(Generic[M]):
     def _path(self, folder: Path, key: str) -> Path:
         named = blake2b(f"{self._model.__name__}\x1f{self._identity}\x1f{key}".encode(), digest_size=16).hexdigest()
         return folder / f"{named}.json"
+
+
+def readable(model: type[A], document: Document) -> A:
+    """An answer of the service as what it should be.
+
+    Raises:
+        StoreError: it is not.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors(include_input=False)[:5])
+        raise StoreError(f"the answer of the service cannot be read ({fields}); use the same version of both") from None
+
+
+def _put(where: dict[str, V], key: str, value: V) -> V:
+    """Remember a value, and forget the others once they are many: they are only worth a question."""
+    if key not in where and len(where) >= _MOST_IN_MEMORY:
+        where.clear()
+    where[key] = value
+    return value
 
 
 def _remove(path: Path) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from feedback_pipeline.sdk.score_bounds import ScoreBounds
+
 URL_VARIABLE: Final = "FEEDBACK_API_URL"
 TOKEN_VARIABLE: Final = "FEEDBACK_API_TOKEN"  # noqa: S105 - a name
 SPOOL_VARIABLE: Final = "FEEDBACK_SPOOL"
@@ -38,7 +40,9 @@ class ClientOptions:
         retry_seconds: So long a service that was away is not asked at all.
         timeout_seconds: So long one answer may take.
         review_seconds: So long `submit_review` waits for what was recorded before it.
-        predict: `apply` asks how an execution would be judged, which makes effects measurable with fewer executions.
+        predict: `apply` asks how an execution would be judged, which may make effects measurable with fewer executions.
+        score_bounds: (low, high) by aspect, "*" for the rest, for a client that speaks to the database; None = those of the
+            environment, which should be those of the API.
         outbox: What may wait, in memory and on the disk.
     """
 
@@ -47,6 +51,7 @@ class ClientOptions:
     timeout_seconds: float = 10.0
     review_seconds: float = 10.0
     predict: bool = True
+    score_bounds: ScoreBounds | None = None
     outbox: Bounds = field(default_factory=Bounds)
 
 
@@ -57,6 +62,7 @@ class Outstanding:
     Attributes:
         queued: In memory, not yet on the disk.
         spooled: On the disk, not yet with the service; those that ended processes left included.
+        early: Those of them that are reviews of executions which the service does not know yet; they hold up nobody.
         stored: New to the service.
         known: It had them already.
         refused: It will not take them; they are in the file `refused.jsonl` of the spool.
@@ -65,6 +71,7 @@ class Outstanding:
 
     queued: int
     spooled: int
+    early: int
     stored: int
     known: int
     refused: int
@@ -74,3 +81,8 @@ class Outstanding:
     def pending(self) -> int:
         """Records that the service does not have yet."""
         return self.queued + self.spooled
+
+    @property
+    def ahead(self) -> int:
+        """Those of them that a new record comes after."""
+        return max(self.pending - self.early, 0)

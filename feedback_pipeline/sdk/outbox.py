@@ -13,24 +13,22 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from feedback_pipeline.errors import StoreUnavailable, UserError
-from feedback_pipeline.sdk.delivery import Delivery, Refused, spooled
-from feedback_pipeline.sdk.encoding import encoded
+from feedback_pipeline.sdk.delivery import Delivery
+from feedback_pipeline.sdk.lines import Finish
 from feedback_pipeline.sdk.options import Bounds, Outstanding
+from feedback_pipeline.sdk.refused import Refused
 from feedback_pipeline.sdk.spool import Spool
 from feedback_pipeline.sdk.transport import Transport
-
-Finish = Callable[[], Mapping[str, Any]]
-"""Makes the fields of a record, in the background."""
+from feedback_pipeline.sdk.writing import Taken, Writer
 
 WRITTEN_AT_ONCE: Final = 200
 ADOPT_EVERY_S: Final = 60.0
 AT_EXIT_S: Final = 5.0
-_DISK_PAUSE_S: Final = 0.5
 _LOOK_EVERY_S: Final = 0.1
 # The agent goes on for a moment before a thread competes with it for the interpreter.
 _GATHER_S: Final = 0.01
@@ -54,13 +52,13 @@ class Outbox:
             self._begin()  # what another process left is sent although this one may record nothing
 
     def _reset(self) -> None:
-        self._queue: deque[tuple[str, Finish, threading.Event | None]] = deque()
+        self._queue: deque[Taken] = deque()
         self._spool = Spool(self._folder, limit_bytes=self._bounds.spool_bytes, sync=self._bounds.sync)
         self._refused = Refused(self._folder / "refused.jsonl")
+        self._writer = Writer(self._spool, self._refused, lambda: self._closing)
         self._delivery = Delivery(self._spool, self._transport, self._refused)
         self._names = map("{}-{:x}".format, itertools.repeat(uuid.uuid4().hex), itertools.count())
         self._writing = 0
-        self._disk_trouble: str | None = None
         self._arrived, self._due, self._kick = threading.Event(), threading.Event(), threading.Event()
         self._changed, self._start = threading.Condition(), threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -104,7 +102,7 @@ class Outbox:
         with self._changed:
             if self._changed.wait_for(lambda: self.has_room, self._bounds.block_seconds):
                 return
-        why = self._disk_trouble or "they are made faster than the disk takes them"
+        why = self._writer.trouble or "they are made faster than the disk takes them"
         raise StoreUnavailable(f"{len(self._queue):,} records wait in memory and there is no room for another: {why}")
 
     def keep(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -118,23 +116,34 @@ class Outbox:
         self.put(kind, lambda: fields, written)
         if not written.wait(self._bounds.block_seconds):
             raise StoreUnavailable(
-                self._disk_trouble or f"records are written too slowly to {self._folder}; see what slows its disk"
+                self._writer.trouble or f"records are written too slowly to {self._folder}; see what slows its disk"
             )
 
     def look(self) -> Outstanding:
         """How the records fare now."""
         with self._changed:
             queued, done = len(self._queue) + self._writing, self._delivery
-            trouble = self._disk_trouble or done.trouble
-            return Outstanding(queued, self._spool.records, done.stored, done.known, self._refused.count, trouble)
+            trouble = self._writer.trouble or done.trouble
+            spooled, early = self._spool.records, self._spool.held
+            return Outstanding(queued, spooled, early, done.stored, done.known, self._refused.count, trouble)
 
-    def flush(self, seconds: float) -> Outstanding:
-        """Wait until the service has everything, or for so long; what waits for its next attempt is tried at once."""
+    def flush(self, seconds: float, *, with_early: bool = True) -> Outstanding:
+        """Wait until the service has everything, or for so long; what waits for its next attempt is tried at once.
+
+        Args:
+            seconds: At most.
+            with_early: Also for reviews whose execution the service does not know yet.
+        """
         end = time.monotonic() + seconds
+        if with_early:
+            self._delivery.hurry()
         self._kick.set()
         self._due.set()
         with self._changed:
-            while self.look().pending and not self._closed and (left := end - time.monotonic()) > 0:
+            while not self._closed and (left := end - time.monotonic()) > 0:
+                seen = self.look()
+                if not (seen.pending if with_early else seen.ahead):
+                    break
                 self._changed.wait(min(left, _LOOK_EVERY_S))
         return self.look()
 
@@ -185,45 +194,11 @@ class Outbox:
         with self._changed:
             taken = [self._queue.popleft() for _ in range(min(len(self._queue), WRITTEN_AT_ONCE))]
             self._writing = len(taken)
-        lines = [line for kind, finish, _ in taken if (line := self._line(kind, finish)) is not None]
-        if lines:
-            self._on_the_disk(lambda: self._spool.append(lines), len(lines))
-        for *_, written in taken:
-            if written is not None:
-                written.set()
+        self._writer.write(taken)
         with self._changed:
             self._writing = 0
             self._changed.notify_all()
         self._due.set()
-
-    def _line(self, kind: str, finish: Finish) -> bytes | None:
-        """The record as a line of the spool; None if it can never be stored, which is said and kept elsewhere."""
-        fields = finish()
-        try:
-            return spooled(kind, encoded(kind, fields))
-        except UserError as error:
-            reason, left = str(error), repr(dict(fields))
-        except Exception as error:  # noqa: BLE001 - the record holds objects of the agent, whose methods may do anything
-            reason, left = f"it holds an object that fails ({type(error).__name__})", str(fields.get("execution_id"))
-        self._on_the_disk(lambda: self._refused.keep(kind, left.encode(errors="replace"), reason), 1)
-        return None
-
-    def _on_the_disk(self, write: Callable[[], None], records: int) -> None:
-        """Write, if need be again and again; callers are held up meanwhile once the queue is full."""
-        while True:
-            try:
-                write()
-            except StoreUnavailable as error:
-                if str(error) != self._disk_trouble:
-                    _log.error("records wait in memory: %s", error)
-                self._disk_trouble = str(error)
-                if self._closing:
-                    _log.error("%d records are lost, since the program ends: %s", records, error)
-                    return
-                time.sleep(_DISK_PAUSE_S)
-            else:
-                self._disk_trouble = None
-                return
 
     def _send_on(self) -> None:
         """The sender: from the disk to the service, until the client is closed and one last attempt was made."""
@@ -233,18 +208,20 @@ class Outbox:
             if time.monotonic() - adopted >= ADOPT_EVERY_S:
                 adopted = time.monotonic()
                 self._delivery.adopt()
-            empty = self._delivery.attempt(lambda: not self._closed)
+            if last:
+                self._delivery.hurry()
+            self._delivery.attempt(lambda: not self._closed)
             with self._changed:
                 self._changed.notify_all()
             if last:
                 return
-            self._wait(empty)
+            self._wait()
 
-    def _wait(self, empty: bool) -> None:
+    def _wait(self) -> None:
         """Until there is something to send; after a failure for its pause, whatever arrives."""
         if self._delivery.pause:
             self._kick.wait(self._delivery.pause)
-        elif empty and self._due.wait(ADOPT_EVERY_S):
+        elif self._due.wait(min(ADOPT_EVERY_S, self._delivery.early_in)):
             self._due.clear()
             self._kick.wait(self._bounds.batch_seconds)
         self._kick.clear()

@@ -1,15 +1,15 @@
 """The service without its API: straight from and to the database, for agents that run beside it."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import psycopg
+from pydantic import BaseModel, ValidationError
 
 from feedback_pipeline.errors import StoreUnavailable, UserError
-from feedback_pipeline.sdk.encoding import APPLICATIONS, EXECUTIONS
+from feedback_pipeline.sdk.encoding import APPLICATIONS, EXECUTIONS, MODELS, in_words
+from feedback_pipeline.sdk.score_bounds import ScoreBounds, score_bounds
 from feedback_pipeline.sdk.transport import Acknowledgement, Document, Fetched, ForecastQuery, ServiceAway, Unacceptable
 from feedback_pipeline.storage.applications import Application, insert_applications
 from feedback_pipeline.storage.database import Database
@@ -17,7 +17,7 @@ from feedback_pipeline.storage.executions_intake import insert_executions
 from feedback_pipeline.storage.intake import Intake
 from feedback_pipeline.storage.reading_patterns import read_improvements
 from feedback_pipeline.storage.reading_provenance import improvements_state, read_provenance
-from feedback_pipeline.storage.reviews_intake import insert_reviews
+from feedback_pipeline.storage.reviews_intake import insert_reviews, may_pass
 
 _NEEDS_THE_API: Final = "{} needs the API: pass the http:// address of the service instead of the database's"
 
@@ -27,13 +27,14 @@ class PostgresTransport:
 
     Args:
         url: postgresql:// URL; its user needs the roles feedback_reader and feedback_writer.
+        bounds: A review with a score outside is refused, as by the API. None = of FEEDBACK_SCORE_BOUNDS, else 0 to 10.
 
     Raises:
-        UserError: the URL cannot be read.
+        UserError: the URL or the bounds cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
+    def __init__(self, url: str, bounds: ScoreBounds | None = None) -> None:
+        self._database, self._score_bounds = Database(url), score_bounds(bounds)
 
     @property
     def identity(self) -> str:
@@ -71,21 +72,30 @@ class PostgresTransport:
         Raises:
             Unacceptable: the batch will never be stored as a whole; nothing of it was.
         """
-        documents = [json.loads(item) for item in items]
+        fit, refused = _checked(kind, items)
+        places, records = list(fit), list(fit.values())
         with _reachable():
             if kind == APPLICATIONS:
-                return self._applications(documents)
-            insert = insert_executions if kind == EXECUTIONS else insert_reviews
-            taken: Intake = insert(self._database, documents)
-        return Acknowledgement(taken.stored, taken.known, taken.refused)
+                taken = self._applications(records)
+            else:
+                documents = [record.model_dump(mode="json") for record in records]
+                taken = (
+                    insert_executions(self._database, documents)
+                    if kind == EXECUTIONS
+                    else insert_reviews(self._database, documents, self._score_bounds)
+                )
+        refused += [(places[place], reason) for place, reason in taken.refused]
+        later = frozenset(places[place] for place, reason in taken.refused if may_pass(reason))
+        return Acknowledgement(taken.stored, taken.known, sorted(refused), later)
 
-    def _applications(self, documents: Sequence[dict[str, Any]]) -> Acknowledgement:
-        rows = [Application(**(each | {"assigned_at": datetime.fromisoformat(each["assigned_at"])})) for each in documents]
+    def _applications(self, records: Sequence[BaseModel]) -> Intake:
+        given = [record.model_dump() for record in records]
+        rows = [Application(**(each | {"application_id": str(each["application_id"])})) for each in given]
         try:
             stored = insert_applications(self._database, rows)
         except UserError as error:
             raise Unacceptable(str(error)) from None
-        return Acknowledgement(stored, len(rows) - stored)
+        return Intake(stored, len(rows) - stored, [])
 
     def learn(self, agent_name: str) -> Document:
         """Not possible without the API, which starts the run.
@@ -107,6 +117,17 @@ class PostgresTransport:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _checked(kind: str, items: Sequence[bytes]) -> tuple[dict[int, BaseModel], list[tuple[int, str]]]:
+    """By place, those of the records that are what the API asks for; and why the others are not."""
+    fit, refused = dict[int, BaseModel](), []
+    for place, item in enumerate(items):
+        try:
+            fit[place] = MODELS[kind].model_validate_json(item)
+        except ValidationError as error:
+            refused.append((place, in_words(error)))
+    return fit, refused
 
 
 @contextmanager

@@ -12,44 +12,16 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from feedback_pipeline.errors import StoreUnavailable
+from feedback_pipeline.sdk.segments import Folder, Segment, sync_folder
 
 SEGMENT_BYTES: Final = 4 * 2**20
 _LOCK: Final = "lock"
 _PREFIX: Final = "writer-"
 _SUFFIX: Final = ".jsonl"
-
-
-@dataclass
-class _Folder:
-    """The folder of one process, locked; `left` segments are in it."""
-
-    path: Path
-    lock: int
-    left: int = 0
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Records that belong together only by their place in time.
-
-    Attributes:
-        path: The file.
-        records: How many it holds.
-        size: Its bytes.
-    """
-
-    path: Path
-    records: int
-    size: int
-
-    def lines(self) -> list[bytes]:
-        """The records, in the order in which they were written; a last one that its process did not finish is none."""
-        return [line for line in self.path.read_bytes().split(b"\n")[:-1] if line]
 
 
 class Spool:
@@ -64,9 +36,11 @@ class Spool:
     def __init__(self, folder: Path, *, limit_bytes: int, sync: bool) -> None:
         self._root, self._limit, self._sync = folder, limit_bytes, sync
         self._guard = threading.Lock()
-        self._own: _Folder | None = None
-        self._folders: dict[Path, _Folder] = {}
+        self._own: Folder | None = None
+        self._folders: dict[Path, Folder] = {}
         self._sealed: list[Segment] = []
+        # By segment, how many of its records still wait.
+        self._held: dict[Segment, int] = {}
         self._open: tuple[Path, int] | None = None
         self._open_records = self._open_bytes = 0
 
@@ -74,7 +48,13 @@ class Spool:
     def records(self) -> int:
         """Records that wait, those of ended processes included."""
         with self._guard:
-            return self._open_records + sum(segment.records for segment in self._sealed)
+            return self._open_records + sum(segment.records for segment in self._sealed) + sum(self._held.values())
+
+    @property
+    def held(self) -> int:
+        """Those of them that wait although what lies behind them has been sent."""
+        with self._guard:
+            return sum(self._held.values())
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write records; all of them, or none.
@@ -84,7 +64,7 @@ class Spool:
         """
         block = b"".join(line + b"\n" for line in lines)
         with self._guard:
-            waiting = self._open_bytes + sum(segment.size for segment in self._sealed)
+            waiting = self._open_bytes + sum(segment.size for segment in [*self._sealed, *self._held])
             if waiting and waiting + len(block) > self._limit:
                 raise StoreUnavailable(
                     f"{waiting:,} bytes of records wait in {self._root}, and no more than {self._limit:,} may; "
@@ -128,10 +108,10 @@ class Spool:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         own.left += 1
         if self._sync:
-            _sync_folder(own.path)
+            sync_folder(own.path)
         return path, file
 
-    def _new_folder(self) -> _Folder:
+    def _new_folder(self) -> Folder:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Made under another name, so that nobody finds it before it is locked.
         hidden = self._root / f".{uuid.uuid4().hex}"
@@ -139,9 +119,9 @@ class Spool:
         lock = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = hidden.rename(self._root / f"{_PREFIX}{hidden.name[1:]}")
-        self._own = self._folders[path] = _Folder(path, lock)
+        self._own = self._folders[path] = Folder(path, lock)
         if self._sync:
-            _sync_folder(self._root)
+            sync_folder(self._root)
         return self._own
 
     def _seal(self) -> None:
@@ -168,6 +148,23 @@ class Spool:
             self._sealed.remove(segment)
             self._remove(segment.path)
 
+    def hold(self, segment: Segment, records: int) -> None:
+        """Keep the file of a segment of which the service has all but so many records, and go on to the next.
+
+        Whoever takes the file over, should this process end, sends all of it again, which changes nothing.
+        """
+        with self._guard:
+            self._sealed.remove(segment)
+            self._held[segment] = records
+
+    def settle(self, segment: Segment) -> None:
+        """One record fewer is waited for; the file is deleted with the last."""
+        with self._guard:
+            self._held[segment] -= 1
+            if not self._held[segment]:
+                del self._held[segment]
+                self._remove(segment.path)
+
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         folder = self._folders[path.parent]
@@ -175,7 +172,7 @@ class Spool:
         if not folder.left and folder is not self._own:
             self._release(folder)
 
-    def _release(self, folder: _Folder) -> None:
+    def _release(self, folder: Folder) -> None:
         shutil.rmtree(folder.path, ignore_errors=True)
         os.close(folder.lock)
         del self._folders[folder.path]
@@ -203,9 +200,9 @@ class Spool:
         except BlockingIOError:
             os.close(lock)
             return []
-        segments = [Segment(each, _count(each), each.stat().st_size) for each in sorted(path.glob(f"*{_SUFFIX}"))]
+        segments = [Segment.of(each) for each in sorted(path.glob(f"*{_SUFFIX}"))]
         full = [segment for segment in segments if segment.records]
-        folder = self._folders[path] = _Folder(path, lock, len(full))
+        folder = self._folders[path] = Folder(path, lock, len(full))
         if not full:
             self._release(folder)
         return full
@@ -219,7 +216,7 @@ class Spool:
                     os.close(folder.lock)
                 else:
                     self._release(folder)
-            self._own, self._folders, self._sealed = None, {}, []
+            self._own, self._folders, self._sealed, self._held = None, {}, [], {}
 
     def disown(self) -> None:
         """In the child of a fork: the folder stays its parent's, and this object is not used any more."""
@@ -228,15 +225,3 @@ class Spool:
             os.close(folder.lock)
         if self._open is not None:
             os.close(self._open[1])
-
-
-def _count(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from feedback_pipeline.errors import StoreUnavailable, UserError
+from feedback_pipeline.sdk.score_bounds import ScoreBounds
 
 Document = dict[str, Any]
 
@@ -20,6 +21,10 @@ class ServiceAway(StoreUnavailable):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class BatchTooLarge(ServiceAway):
+    """Something before the service takes no request of this size; nothing of it arrived, and less at once may."""
 
 
 class Unacceptable(UserError):
@@ -46,12 +51,14 @@ class Acknowledgement:
     Attributes:
         stored: New items.
         known: Items that had come before.
-        refused: Place and reason of each item that will never be stored as it is.
+        refused: Place and reason of each item that was not stored.
+        later: Places of those of them that may be stored later as they are; the others never will be.
     """
 
     stored: int
     known: int
     refused: Sequence[tuple[int, str]] = ()
+    later: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class Transport(Protocol):
 
         Raises:
             Unacceptable: the batch will never be stored as a whole; nothing of it was.
+            BatchTooLarge: something before the service does not let so much pass.
         """
 
     def learn(self, agent_name: str) -> Document:
@@ -101,16 +109,17 @@ class Transport(Protocol):
         """Let go of connections."""
 
 
-def open_transport(url: str, token: str | None, timeout: float) -> Transport:
+def open_transport(url: str, token: str | None, timeout: float, bounds: ScoreBounds | None = None) -> Transport:
     """The transport for an address.
 
     Args:
         url: http:// or https:// address of the API, or postgresql:// URL of the database.
         token: For HTTP.
         timeout: Seconds that one answer may take.
+        bounds: Of scores, for the database; None = those of the environment.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or cannot be used.
     """
     scheme = url.strip().partition("://")[0].lower()
     # Imported when needed: an agent that speaks HTTP has no use for a database driver.
@@ -121,7 +130,7 @@ def open_transport(url: str, token: str | None, timeout: float) -> Transport:
     if scheme.startswith("postgres"):
         from feedback_pipeline.sdk.postgres_transport import PostgresTransport
 
-        return PostgresTransport(url)
+        return PostgresTransport(url, bounds)
     raise UserError(
         "the address of the service must start with http://, https:// or postgresql://; set FEEDBACK_API_URL or pass url"
     )

@@ -16,7 +16,7 @@ from feedback_pipeline.serving.service import Document, Service, Serving
 from feedback_pipeline.storage.applications import Application, insert_applications
 from feedback_pipeline.storage.executions_intake import insert_executions
 from feedback_pipeline.storage.intake import Intake
-from feedback_pipeline.storage.reviews_intake import insert_reviews
+from feedback_pipeline.storage.reviews_intake import insert_reviews, may_pass
 
 router = APIRouter(prefix=PREFIX, tags=["intake"], dependencies=[Depends(Needs(WRITE))], responses=ERRORS)
 
@@ -55,7 +55,10 @@ def _receipt(serving: Service, intake: Intake, items: Sequence[dict[str, Any]]) 
     Raises:
         NoneStored: all of it was refused.
     """
-    refused = [{"place": place, "client_id": items[place]["client_id"], "reason": reason} for place, reason in intake.refused]
+    refused = [
+        {"place": place, "client_id": items[place]["client_id"], "reason": reason, "later": may_pass(reason)}
+        for place, reason in intake.refused
+    ]
     if refused and len(refused) == len(items):
-        raise NoneStored("no item could be stored, and none will be as it is; `refused` says why", refused)
+        raise NoneStored("no item could be stored; `refused` says why, and `later` which may be later", refused)
     return {"stored": intake.stored, "known": intake.known, "refused": refused, "provenance": serving.provenance()}

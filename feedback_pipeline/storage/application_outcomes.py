@@ -45,7 +45,7 @@ _TRIALS_READ: Final = SQL(
     "SELECT pattern_id, agent_name, state, reason,"
     " array_to_string(pattern_ids, ' '), trial, n FROM pattern_effects ORDER BY agent_name, started_at, pattern_id, trial"
 )
-# A decision that was there before the assignment is no outcome of it; a review dated in the future waits.
+# Only what can be an outcome of some assignment is read; a review dated in the future waits.
 _LATER: Final = SQL(
     "EXISTS (SELECT FROM learning_applications a WHERE {} AND r.reviewed_at > a.assigned_at) AND r.reviewed_at <= now()"
 )
@@ -61,8 +61,8 @@ def read_trials(connection: Connection) -> pd.DataFrame:
 def read_decided_applications(connection: Connection, bounds: ScoreBounds) -> pd.DataFrame:
     """Every application of a known trial by its own agent, with the outcome of its output.
 
-    The outcome is that of the reviews which are learned from, those given after the assignment: the latest decision of each
-    reviewer and stage, approved iff more than half of them approve.
+    The outcome is that of the reviews which are learned from, those given after this very assignment: the latest decision of each
+    reviewer and stage, approved iff more than half of them approve. A review counts for each agent of its execution.
 
     Returns:
         pattern_id, trial, agent_name, execution_id, applied, propensity, predicted_quality, assigned_at, approved (1, 0,
@@ -72,13 +72,19 @@ def read_decided_applications(connection: Connection, bounds: ScoreBounds) -> pd
     columns = source_columns(connection)
     condition = _LATER.format(workflows_of(columns, SQL("a.execution_id")))
     found = usable_reviews(copy_table(connection, reviews(columns, condition), REVIEWS), bounds, Refusals()).to_pandas()
-    keys = ["agent_name", "execution_id"]
-    # A review counts for each agent of its execution.
-    pairs = frame[keys].drop_duplicates().merge(found, on="execution_id")
-    outputs = pairs[keys].drop_duplicates().assign(content_id="")
-    panel = build_panel(pairs, np.empty((len(pairs), 0)), (), outputs)
+    # What was assigned at different moments, by one agent or several, has each its own outcome.
+    keys = ["agent_name", "execution_id", "assigned_at"]
+    assigned = frame[keys].drop_duplicates().reset_index(drop=True).rename_axis("assignment").reset_index()
+    pairs = assigned.merge(found, on="execution_id")
+    # A decision that was there before the assignment is no outcome of it.
+    pairs = pairs[pairs["reviewed_at"] > pairs["assigned_at"]]
+    outputs = pairs[["assignment", "agent_name"]].drop_duplicates().rename(columns={"assignment": "execution_id"})
+    own = pairs.assign(execution_id=pairs["assignment"])
+    panel = build_panel(own, np.empty((len(own), 0)), (), outputs.assign(content_id=""))
     moments = pd.Series(nanoseconds(panel.reviews["reviewed_at"])).where(panel.reviews["decision"].notna().to_numpy())
     first = moments.groupby(panel.review_output).min().fillna(0).astype("int64")
-    outcomes = panel.outputs[keys].assign(approved=output_outcomes(panel), decided_at=first.to_numpy())
-    joined = frame.merge(outcomes, on=keys, how="left")
+    outcomes = pd.DataFrame(
+        {"assignment": panel.outputs["execution_id"], "approved": output_outcomes(panel), "decided_at": first.to_numpy()}
+    )
+    joined = frame.merge(assigned, on=keys).merge(outcomes, on="assignment", how="left").drop(columns="assignment")
     return joined.assign(decided_at=joined["decided_at"].fillna(0).astype("int64"))

@@ -8,8 +8,16 @@ from typing import Any, Final
 import pandas as pd
 from psycopg.rows import class_row
 
-from feedback_pipeline.learning.trial_openings import OpenTrial
-from feedback_pipeline.learning.trial_states import PROBATION, RETIRED, share_applied
+from feedback_pipeline.learning.measured_advice import OpenTrial
+from feedback_pipeline.learning.trial_states import (
+    ACTIVE,
+    CANDIDATE,
+    PROBATION,
+    RETIRED,
+    measured_to_help,
+    reason,
+    share_applied,
+)
 from feedback_pipeline.storage.copy_fields import Fields, fields, stage_fields, text_fields
 from feedback_pipeline.storage.database import Connection
 from feedback_pipeline.storage.json_documents import json_document
@@ -17,10 +25,27 @@ from feedback_pipeline.storage.publication_rows import Publication
 from feedback_pipeline.storage.published_advice import pattern_ids_behind
 
 _NOTHING_YET: Final = "on trial: nothing is decided yet"
+_GAVE_WAY: Final = "not recommended now: another recommendation about the same is"
+_NOT_FOUND: Final = "not recommended now: these reviews do not show it, or show ten others more surely"
 _KNOWN: Final = """
-    SELECT DISTINCT ON (pattern_id) pattern_id, trial, agent_name, state, recommendation, since,
-           EXISTS (SELECT FROM learning_applications a WHERE a.pattern_id = e.pattern_id AND a.trial = e.trial) AS applied
-    FROM pattern_effects e ORDER BY pattern_id, trial DESC
+    SELECT DISTINCT ON (pattern_id) pattern_id, trial, agent_name, state, low, recommendation, since
+    FROM pattern_effects ORDER BY pattern_id, trial DESC
+"""
+_PUT_ASIDE: Final = """
+    UPDATE pattern_effects e SET state = %s, p_on = 0, since = %s, reason = CASE WHEN EXISTS (
+        SELECT FROM agent_recommendations r
+        WHERE r.agent_name = e.agent_name AND r.feature = e.recommendation ->> 'feature' AND r.direction <> 'ask'
+    ) THEN %s ELSE %s END
+    WHERE state IN (%s, %s) AND NOT EXISTS (SELECT FROM agent_recommendations r WHERE r.recommendation_id::text = e.pattern_id)
+"""
+_LISTED_AGAIN: Final = """
+    SELECT pattern_id, trial, n, coalesce(uplift, 'NaN'), coalesce(low, 'NaN'), coalesce(high, 'NaN') FROM pattern_effects
+    WHERE state = %s AND pattern_id IN (SELECT recommendation_id::text FROM agent_recommendations) ORDER BY pattern_id
+"""
+_TAKE_UP: Final = """
+    UPDATE pattern_effects e SET state = t.state, p_on = t.p_on, reason = t.reason, since = %s
+    FROM unnest(%s::text[], %s::integer[], %s::text[], %s::float8[], %s::text[]) AS t (pattern_id, trial, state, p_on, reason)
+    WHERE (e.pattern_id, e.trial) = (t.pattern_id, t.trial)
 """
 _MEASURED: Final = (
     *("state", "p_on", "n", "n_applied", "n_held_out", "n_waiting", "success_rate", "success_rate_held_out", "uplift", "low"),
@@ -36,9 +61,9 @@ def read_newest_trials(connection: Connection) -> list[OpenTrial]:
 
 
 def write_trials(connection: Connection, run: Publication) -> int:
-    """Close the trials that were overtaken, open new ones, renew what has not been applied yet; returns the number opened.
+    """Close the trials that were overtaken, open new ones, put aside those that are not recommended; returns the number opened.
 
-    After the patterns, whose ids a trial names.
+    After the patterns, whose ids a trial names, and after the recommendations: what is on trial is listed among them.
     """
     _close(connection, run)
     frame = run.trials
@@ -57,12 +82,26 @@ def write_trials(connection: Connection, run: Publication) -> int:
         " target = CASE WHEN n.recommendation IS NULL THEN e.target ELSE n.target END"
         " FROM new_trials n WHERE (e.pattern_id, e.trial) = (n.pattern_id, n.trial)"
     )
-    return connection.execute(
+    opened = connection.execute(
         "INSERT INTO pattern_effects (pattern_id, trial, agent_name, state, p_on, target, recommendation, pattern_ids, reason,"
         " since, started_at) SELECT pattern_id, trial, agent_name, %s, %s, target, recommendation, pattern_ids, %s, %s, %s"
         " FROM new_trials WHERE recommendation IS NOT NULL ON CONFLICT (pattern_id, trial) DO NOTHING",
         (PROBATION, share_applied(PROBATION), _NOTHING_YET, run.published_at, run.published_at),
     ).rowcount
+    connection.execute(_PUT_ASIDE, (CANDIDATE, run.published_at, _GAVE_WAY, _NOT_FOUND, PROBATION, ACTIVE))
+    _take_up(connection, run)
+    return opened
+
+
+def _take_up(connection: Connection, run: Publication) -> None:
+    """Candidates that are recommended again go on with the measurements they have."""
+    rows = []
+    for pattern_id, trial, n, *numbers in connection.execute(_LISTED_AGAIN, (CANDIDATE,)):
+        _, low, _ = numbers
+        state = ACTIVE if measured_to_help(CANDIDATE, low) else PROBATION
+        rows.append((pattern_id, trial, state, share_applied(state, n, low), reason(state, n, *numbers)))
+    if rows:
+        connection.execute(_TAKE_UP, (run.published_at, *map(list, zip(*rows, strict=True))))
 
 
 def _close(connection: Connection, run: Publication) -> None:

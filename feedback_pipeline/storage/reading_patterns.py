@@ -20,8 +20,8 @@ _PATTERNS: Final = """
     SELECT id::text, pattern_type AS type, pattern_description AS description, sentence, input_features, output_characteristics,
            human_feedback_signals AS feedback_signals, confidence_score AS confidence, sample_size, accuracy_rate,
            coalesce(times_applied, 0) AS applied_count,
-           CASE WHEN times_applied > 0 THEN nullif(success_rate, 'NaN') END AS success_rate, last_applied,
-           learning_algorithm AS algorithm
+           CASE WHEN times_applied > 0 THEN nullif(success_rate, 'NaN') END AS success_rate,
+           nullif(success_rate_held_out, 'NaN') AS success_rate_held_out, last_applied, learning_algorithm AS algorithm
     FROM agent_learning_patterns
     WHERE agent_name = %s AND superseded_by_run IS NULL AND published AND learning_run_id IS NOT NULL
     ORDER BY confidence_score DESC NULLS LAST, sample_size DESC, pattern_type COLLATE "C", pattern_description COLLATE "C"
@@ -34,7 +34,7 @@ _RECOMMENDATIONS: Final = """
 # What an agent that applies patterns itself is used to get of each.
 _APPLICABLE: Final = (
     *("type", "description", "input_features", "output_characteristics", "feedback_signals", "confidence", "sample_size"),
-    *("applied_count", "success_rate"),
+    *("applied_count", "success_rate", "success_rate_held_out"),
 )
 
 

@@ -17,6 +17,7 @@ from feedback_pipeline.learning.trigger import UNKNOWN_AGENT, Pending, Policy
 from feedback_pipeline.storage.database import Connection
 from feedback_pipeline.storage.source_columns import SourceColumns, source_columns
 
+_FEW: Final = 100
 CHECK: Final = "CHECK"
 """Operation of a change that asks for a day to be read again."""
 
@@ -117,27 +118,35 @@ def _by_agent(connection: Connection, policy: Policy, limit: int | None) -> _Cou
     """Pending reviews by agent, each once however often it changed, when the first agent crossed its threshold, and their number.
 
     Only reviews that are or were training data count, whose old or new day lies in the window and not in the future. A review
-    counts for every agent of its execution. The agents of the oldest `limit` are looked up, None = of all: what a look-up costs
-    is what a tick costs.
+    counts for every agent of its execution. What a look-up of agents costs is what a tick costs: there is one for each workflow,
+    and where there are more than `limit` reviews, the oldest hundred have to do, for a pass is due whoever they are of.
+
+    Args:
+        connection: Where the changes are.
+        policy: Thresholds.
+        limit: So many reviews are counted by agent; None = all.
     """
     query = SQL(
         "WITH span AS (SELECT (SELECT window_start FROM learning_runs ORDER BY published_at DESC, learning_run_id LIMIT 1) "
         "AS first, feedback_utc_day(now()) AS last), "
-        'changed AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, min(changed_at) AS since, '
-        "array_agg(workflows[1]) || array_agg(workflows[2]) AS workflows FROM span, feedback_changes "
+        'touched AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, changed_at, workflows FROM span, feedback_changes '
         "WHERE source = 'review_feedback' AND trainable AND ("
-        "(old_day <= last AND (first IS NULL OR old_day >= first)) OR (new_day <= last AND (first IS NULL OR new_day >= first))) "
-        "GROUP BY 1), "
-        "seen AS (SELECT p.agent_name, c.row_id, min(since) AS since "
-        "FROM (SELECT * FROM changed ORDER BY since LIMIT %(limit)s) AS c LEFT JOIN LATERAL ("
-        "SELECT DISTINCT p.agent_name FROM unnest(c.workflows) AS c (workflow) CROSS JOIN LATERAL ({agents}) AS p) AS p ON true "
-        "GROUP BY 1, 2) "
-        "SELECT coalesce(agent_name, {unknown}), count(*), "
-        "(array_agg(since ORDER BY since))[coalesce((%(own)s::jsonb ->> coalesce(agent_name, {unknown}))::int, %(all)s)], "
+        "(old_day <= last AND (first IS NULL OR old_day >= first)) "
+        "OR (new_day <= last AND (first IS NULL OR new_day >= first)))), "
+        "changed AS MATERIALIZED (SELECT row_id, min(changed_at) AS since FROM touched GROUP BY 1), "
+        "oldest AS MATERIALIZED (SELECT row_id, since FROM changed ORDER BY since "
+        "LIMIT CASE WHEN (SELECT count(*) FROM changed) > %(limit)s THEN %(few)s ELSE %(limit)s END), "
+        "belonging AS MATERIALIZED (SELECT DISTINCT row_id, workflow FROM oldest JOIN touched USING (row_id) "
+        "CROSS JOIN LATERAL unnest(workflows) AS w (workflow)), "
+        "working AS MATERIALIZED (SELECT DISTINCT c.workflow, p.agent_name FROM (SELECT DISTINCT workflow FROM belonging) AS c "
+        "CROSS JOIN LATERAL ({agents}) AS p), "
+        "concerned AS (SELECT DISTINCT row_id, agent_name FROM belonging JOIN working USING (workflow)), "
+        "seen AS (SELECT coalesce(agent_name, {unknown}) AS agent, since FROM oldest LEFT JOIN concerned USING (row_id)) "
+        "SELECT agent, count(*), (array_agg(since ORDER BY since))[coalesce((%(own)s::jsonb ->> agent)::int, %(all)s)], "
         "(SELECT count(*) FROM changed) FROM seen GROUP BY 1 ORDER BY 1"
     ).format(agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
     own = Jsonb(dict(policy.thresholds))
-    rows = connection.execute(query, {"own": own, "all": policy.threshold, "limit": limit}).fetchall()
+    rows = connection.execute(query, {"own": own, "all": policy.threshold, "limit": limit, "few": _FEW}).fetchall()
     moments = [crossed for _, _, crossed, _ in rows if crossed is not None]
     counts = {str(agent): int(count) for agent, count, _, _ in rows}
     return _Counts(counts, min(moments, default=None), int(rows[0][3]) if rows else 0)

@@ -45,7 +45,8 @@ def words(text: str) -> str:
 
 def pattern(kind: str = "quality_threshold", **changes: Any) -> dict[str, Any]:
     said = {"description": "x | threshold", "sentence": "x above 0.7: approval 61 % -> 84 %"}
-    return {"type": kind, **said, "confidence": 0.9871, "sample_size": 852, "applied_count": 0, "success_rate": None} | changes
+    rates = {"applied_count": 0, "success_rate": None, "success_rate_held_out": None}
+    return {"type": kind, **said, "confidence": 0.9871, "sample_size": 852} | rates | changes
 
 
 def patterns(**changes: Any) -> dict[str, Any]:
@@ -115,10 +116,16 @@ def test_of_many_patterns_the_surest_are_shown(show: Show) -> None:
 
 
 def test_what_was_applied_is_counted(show: Show) -> None:
-    found = [pattern(applied_count=1200, success_rate=0.755), pattern(applied_count=2), pattern(confidence=None)]
+    found = [
+        pattern(applied_count=1200, success_rate=0.755, success_rate_held_out=0.704),
+        pattern(applied_count=7, success_rate=0.5),
+        pattern(applied_count=2),
+        pattern(confidence=None),
+    ]
     said = words(show(print_patterns, patterns(patterns=found)))
-    assert "confidence applied pattern" in said
-    assert "1,200 times, 76 % well" in said
+    assert "confidence applied approved held out pattern" in said
+    assert "1,200 times 76 % 70 % x above" in said
+    assert "7 times 50 % x above" in said
     assert "2 times x above" in said
 
 

@@ -5,7 +5,7 @@ import pytest
 from feedback_pipeline.learning.assignments import count_broken, shares
 from feedback_pipeline.learning.effectiveness import EFFECT_COLUMNS, MOST_LOOKS, measure
 from feedback_pipeline.learning.holdout import assign, salt_of
-from feedback_pipeline.learning.trial_states import ACTIVE, PROBATION, RETIRED
+from feedback_pipeline.learning.trial_states import ACTIVE, CANDIDATE, PROBATION, RETIRED
 
 INSTALLATION = "f5fa04f2-5654-4416-b104-7f8fb5962220"
 
@@ -67,6 +67,16 @@ def test_an_active_trial_keeps_its_reason() -> None:
     effects = measure(applications([0.15]), trials(ACTIVE, n=1499, reason="kept: at 700")).effects
     assert effects["reason"].tolist() == ["kept: at 700"]
     assert effects["changed_at"].tolist() == [0]
+
+
+def test_a_candidate_is_measured_and_applied_by_none() -> None:
+    effects = measure(applications([0.15, -0.15], waiting=7), trials(CANDIDATE, CANDIDATE, reason="not recommended now")).effects
+    assert effects["state"].tolist() == [CANDIDATE, RETIRED]
+    assert effects["p_on"].tolist() == [0.0, 0.0]
+    assert effects["reason"][0] == "not recommended now"
+    assert effects["reason"][1].startswith("retired at")
+    assert effects[["n", "n_waiting"]].to_numpy().tolist() == [[1493, 7]] * 2
+    assert effects["low"][0] > 0
 
 
 def test_nothing_is_undefined_and_not_zero() -> None:

@@ -42,7 +42,10 @@ def sequences(bounds: list[tuple[float, float]], first: int = 1) -> Sequences:
         (ACTIVE, 0, [NOT_YET, HELPS], 1, (ACTIVE, 0)),
         (ACTIVE, 0, [NOT_YET, WORTHLESS], 1, (RETIRED, 2)),
         (RETIRED, 0, [HELPS, HELPS], 1, (RETIRED, 0)),
-        (CANDIDATE, 0, [HELPS, WORTHLESS], 1, (CANDIDATE, 0)),
+        # What is not recommended now can be retired by what is still decided of its executions, and nothing else.
+        (CANDIDATE, 0, [HELPS, NOT_YET], 1, (CANDIDATE, 0)),
+        (CANDIDATE, 2999, [NOT_YET], 3000, (CANDIDATE, 0)),
+        (CANDIDATE, 0, [HELPS, WORTHLESS], 1, (RETIRED, 2)),
         # What has been looked at does not decide again; the newest execution always does.
         (PROBATION, 2, [NOT_YET, HELPS, NOT_YET], 1, (PROBATION, 0)),
         (PROBATION, 9, [NOT_YET, NOT_YET, HELPS], 1, (ACTIVE, 3)),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feedback_pipeline.learning.trial_states import ACTIVE, PROBATION, RETIRED
+from feedback_pipeline.learning.trial_states import ACTIVE, CANDIDATE, PROBATION, RETIRED
 from feedback_pipeline.learning_pass.effectiveness import EffectsOutcome
 from feedback_pipeline.orchestration.drawing import sentence_alone
 from feedback_pipeline.orchestration.effect_report import describe_effects, holdout_evidence
@@ -37,6 +37,11 @@ def test_a_line_a_pattern(count: int) -> None:
     assert 700 < width <= 1180
     assert height > 300
     assert png == confidence_sequences(trials(count))
+
+
+def test_what_is_not_recommended_is_not_drawn_as_retired() -> None:
+    pictures = {state: confidence_sequences(trials(1, state=state)) for state in (CANDIDATE, PROBATION, ACTIVE, RETIRED)}
+    assert len(set(pictures.values())) == 4
 
 
 def test_hostile_names_one_look_and_no_feature() -> None:

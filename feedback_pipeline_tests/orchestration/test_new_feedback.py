@@ -1,7 +1,9 @@
 """The sensor over several ticks: a real database, a real Dagster instance on Postgres, real run records."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,15 +20,18 @@ from feedback_pipeline.environment import Environment
 from feedback_pipeline.learning.trigger import FIRST_PAUSE, MAX_RETRIES, PAUSES
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.build import build_defs
-from feedback_pipeline.orchestration.jobs import learn
+from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, learn
 from feedback_pipeline.orchestration.new_feedback import evaluate, new_feedback_sensor
 from feedback_pipeline.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from feedback_pipeline.orchestration.resources import PASS_TAG, DatabaseResource, FeatureStoreResource, installation_tag
-from feedback_pipeline.orchestration.run_states import BATCH_TAG
+from feedback_pipeline.orchestration.run_states import BATCH_TAG, Ours, run_in_flight
+from feedback_pipeline.orchestration.sensors import outputs_without_forecast
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.feature_store import FeatureStore
 from feedback_pipeline.storage.installation import set_lookback
 from feedback_pipeline.storage.reading import read_status
+from feedback_pipeline.storage.trigger_book import ASKED_AGAIN_AFTER
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,6 +39,35 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
 ]
 TODAY = datetime.now(UTC).date()
+LOCATION = "feedback_pipeline.definitions"
+OTHERS = {"feedback_pipeline/installation": "00000000-0000-4000-8000-000000000000"}
+
+
+def context(instance: dg.DagsterInstance, location: str = LOCATION) -> dg.SensorEvaluationContext:
+    """What the daemon gives a sensor of a code location."""
+    origin = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=location))
+    return dg.SensorEvaluationContext(
+        instance_ref=None, instance=instance, repository_name="__repository__", code_location_origin=origin
+    )
+
+
+def started(
+    instance: dg.DagsterInstance,
+    tags: dict[str, str],
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.QUEUED,
+    job: str = learn.name,
+    location: str = LOCATION,
+    assets: frozenset[dg.AssetKey] | None = None,
+) -> str:
+    """A run as Dagster makes it for a code location, in the queue or further; its id."""
+    code = LoadableTargetOrigin(module_name=location)
+    origin = RemoteRepositoryOrigin(ManagedGrpcPythonEnvCodeLocationOrigin(code), "__repository__").get_job_origin(job)
+    pointer = JobPythonOrigin(job, RepositoryPythonOrigin(sys.executable, ModuleCodePointer(location, "defs")))
+    definition = build_defs().resolve_job_def(job)
+    run = instance.create_run_for_job(
+        definition, status=status, tags=tags, remote_job_origin=origin, job_code_origin=pointer, asset_selection=assets
+    )
+    return run.run_id
 
 
 @dataclass
@@ -44,10 +78,21 @@ class Office:
     instance: dg.DagsterInstance
     settings: Settings
 
-    def look(self, after: timedelta = timedelta(0), database: Database | None = None) -> dg.RunRequest | dg.SkipReason:
-        """One tick, some time from now."""
-        own = database or self.database
-        return evaluate(self.instance, own, lambda: open_store(own, self.settings), self.settings, now=datetime.now(UTC) + after)
+    @property
+    def ours(self) -> Ours:
+        return Ours(installation_tag(self.database), f"__repository__@{LOCATION}")
+
+    def look(
+        self, after: timedelta = timedelta(0), store: Callable[[], FeatureStore] | None = None
+    ) -> dg.RunRequest | dg.SkipReason:
+        """One tick, some time from now, with connections of its own."""
+        opened = store or (lambda: open_store(self.database, self.settings))
+        return evaluate(self.instance, self.database, opened, self.settings, self.ours, now=datetime.now(UTC) + after)
+
+    def lost(self) -> None:
+        """Whoever asked for a run last has died before Dagster heard of it, some time ago."""
+        with self.database.connect() as connection:
+            connection.execute("UPDATE trigger_decisions SET decided_at = decided_at - %s", [ASKED_AGAIN_AFTER])
 
     def asked(self, after: timedelta = timedelta(0)) -> dg.RunRequest:
         found = self.look(after)
@@ -76,25 +121,13 @@ class Office:
                 [name, TODAY - timedelta(days=days_ago), trainable, times],
             )
 
-    def submit(self, request: dg.RunRequest) -> str | None:
-        """What the daemon does with a request: a run in the queue, unless the sensor has one of this key."""
+    def submit(self, request: dg.RunRequest) -> str:
+        """What the daemon does with a request: a run in the queue."""
         tags = {"dagster/sensor_name": "new_feedback_sensor", "dagster/run_key": str(request.run_key)}
-        if self.instance.get_runs_count(dg.RunsFilter(tags=tags)):
-            return None
-        return self.queued(dict(request.tags) | tags)
+        return started(self.instance, dict(request.tags) | tags)
 
-    def queued(self, tags: dict[str, str]) -> str:
-        job, code = build_defs().resolve_job_def(learn.name), LoadableTargetOrigin(module_name="feedback_pipeline.definitions")
-        location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=code)
-        origin = RemoteRepositoryOrigin(location, "__repository__").get_job_origin(learn.name)
-        pointer = JobPythonOrigin(learn.name, RepositoryPythonOrigin(sys.executable, ModuleCodePointer(code.module_name, "defs")))  # type: ignore[arg-type]
-        run = self.instance.create_run_for_job(
-            job, status=dg.DagsterRunStatus.QUEUED, tags=tags, remote_job_origin=origin, job_code_origin=pointer
-        )
-        return run.run_id
-
-    def fail(self, run_id: str | None) -> None:
-        run = self.instance.get_run_by_id(run_id or "")
+    def fail(self, run_id: str) -> None:
+        run = self.instance.get_run_by_id(run_id)
         assert run is not None
         self.instance.report_run_failed(run)
 
@@ -106,6 +139,12 @@ class Office:
     def decisions(self) -> list[str]:
         with self.database.connect() as connection:
             return [kind for (kind,) in connection.execute("SELECT kind FROM trigger_decisions ORDER BY id")]
+
+    def named(self) -> list[str | None]:
+        """The runs of the starts."""
+        with self.database.connect() as connection:
+            rows = connection.execute("SELECT run_id FROM trigger_decisions WHERE kind IN ('fired', 'retry') ORDER BY id")
+            return [run_id for (run_id,) in rows]
 
 
 @pytest.fixture
@@ -128,7 +167,15 @@ def test_a_state_that_lasts_is_one_row_and_its_numbers_are_up_to_date(office: Of
     assert office.decisions() == ["idle", "waiting"]
     trigger = read_status(office.database)["trigger"]
     assert (trigger["kind"], trigger["agents"]) == ("waiting", {"drafter": 4})
-    assert trigger["reason"].startswith("drafter: 4 of 5")
+    assert trigger["reason"].startswith("drafter: 4 of 5 new reviews; oldest waits ")
+    with office.database.connect() as connection:
+        connection.execute("UPDATE feedback_changes SET changed_at = changed_at - interval '2 days'")
+    office.skipped()
+    # As of now, whenever the last tick was: the daemon may have been down since.
+    with office.database.connect() as connection:
+        connection.execute("UPDATE trigger_decisions SET decided_at = decided_at - interval '9 days'")
+    assert read_status(office.database)["trigger"]["reason"] == "drafter: 4 of 5 new reviews; oldest waits 2 d"
+    assert office.decisions() == ["idle", "waiting"]
     office.output("writer", name="two")
     office.review("two")
     office.skipped()
@@ -146,7 +193,7 @@ def test_agents_that_cross_together_make_one_run_over_the_days_that_changed(offi
     assert request.tags["feedback_pipeline/agents"] == "3"
     assert request.tags["feedback_pipeline/pending"] == "drafter: 5, writer: 5, editor: 3"
     assert request.run_key == f"{request.tags[BATCH_TAG]}/1"
-    assert request.tags.items() >= installation_tag(office.database).items()
+    assert request.tags.items() >= office.ours.tag.items()
 
 
 def test_a_thousand_agents_that_cross_together_make_one_run(office: Office) -> None:
@@ -160,21 +207,60 @@ def test_a_thousand_agents_that_cross_together_make_one_run(office: Office) -> N
             " FROM generate_series(1, 1000) n, generate_series(1, 5)"
         )
     request = office.asked()
-    assert request.tags["feedback_pipeline/agents"] == "1000"
+    assert request.tags["feedback_pipeline/reviews"] == "5000"
+    assert request.tags["feedback_pipeline/agents"].startswith("at least ")  # those of the oldest reviews
     assert all(len(value) < 1000 for value in request.tags.values())
-    assert office.submit(request) is not None
+    office.submit(request)
     assert "queued or under way" in office.skipped()
     assert len(office.instance.get_runs()) == 1
 
 
-def test_a_second_daemon_asks_for_the_same_run(office: Office) -> None:
+def test_daemons_that_decide_in_the_same_moment_start_one_run(office: Office) -> None:
+    """Dagster looks for the run key and then makes the run: two daemons at once would make two runs of the same reviews."""
     office.output("editor", name="one")
     office.review("one", 3)
-    first, second = office.asked(), office.asked()
-    assert first.run_key == second.run_key
-    assert office.submit(first) is not None
-    assert office.submit(second) is None
-    assert len(office.instance.get_runs()) == 1
+    together = threading.Barrier(3)
+
+    def opened() -> FeatureStore:
+        together.wait(timeout=60)  # each has decided to start by now
+        return open_store(office.database, office.settings)
+
+    with ThreadPoolExecutor(3) as daemons:
+        answers = [answer.result() for answer in [daemons.submit(office.look, store=opened) for _ in range(3)]]
+    requests = [answer for answer in answers if isinstance(answer, dg.RunRequest)]
+    skipped = [str(answer.skip_message) for answer in answers if isinstance(answer, dg.SkipReason)]
+    assert (len(requests), len(skipped)) == (1, 2)
+    assert all(message.endswith("; a run for it was asked for a moment ago") for message in skipped)
+    run_id = office.submit(requests[0])
+    assert "queued or under way" in office.skipped()
+    assert (office.decisions(), office.named()) == (["fired", "in_flight"], [run_id])
+    with office.database.connect() as connection:
+        reasons = connection.execute("SELECT reason FROM trigger_decisions WHERE kind = 'fired'").fetchall()
+    assert reasons == [("editor: 3 of 3 new reviews; oldest waits 0 s",)]  # as of the start, whenever it is read
+
+
+def test_a_request_that_was_lost_on_its_way_to_dagster_is_made_again(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    first = office.asked()
+    assert "asked for a moment ago" in office.skipped()
+    office.lost()
+    again = office.asked()
+    assert again.run_key == first.run_key
+    assert "asked for a moment ago" in office.skipped()
+    run_id = office.submit(again)
+    office.lost()
+    assert "queued or under way" in office.skipped()
+    assert (office.decisions(), office.named()) == (["fired", "in_flight"], [run_id])
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
+def test_a_run_that_ends_between_two_looks_is_named_all_the_same(office: Office, status: dg.DagsterRunStatus) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    run_id = started(office.instance, dict(office.asked().tags), status)
+    office.look()
+    assert office.named()[0] == run_id
 
 
 def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_comes(office: Office) -> None:
@@ -201,11 +287,7 @@ def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_com
         "in_flight",
         "gave_up",
     ]
-    with office.database.connect() as connection:
-        starts = connection.execute(
-            "SELECT run_id FROM trigger_decisions WHERE kind IN ('fired', 'retry') ORDER BY id"
-        ).fetchall()
-    assert [run_id for (run_id,) in starts] == [run.run_id for run in reversed(office.instance.get_runs())]
+    assert office.named() == [run.run_id for run in reversed(office.instance.get_runs())]
 
     office.review("one")
     assert "4 runs in a row failed" in office.skipped()
@@ -232,16 +314,37 @@ def test_failures_before_the_last_publication_are_over(office: Office) -> None:
     assert str(office.asked().run_key).endswith("/1")
 
 
+def test_a_training_that_succeeds_does_not_make_good_a_batch_that_failed(office: Office) -> None:
+    """After four failures one retraining would empty the list of failures, and the batch would be tried for ever."""
+    office.output("editor", name="one")
+    office.review("one", 3)
+    request = office.asked()
+    for _ in range(1 + MAX_RETRIES):
+        office.fail(office.submit(request))
+    long = timedelta(hours=5)
+    assert "gave up after 4 failed runs" in office.skipped(long)
+    training = {**office.ours.tag, BATCH_TAG: "retrain model 1"}
+    started(office.instance, training, dg.DagsterRunStatus.SUCCESS, assets=frozenset(FORECAST_ASSETS))
+    assert "gave up after 4 failed runs" in office.skipped(long)
+
+
+def test_a_training_that_fails_delays_no_learning(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    started(office.instance, dict(office.ours.tag), dg.DagsterRunStatus.FAILURE, assets=frozenset(FORECAST_ASSETS))
+    assert str(office.asked().run_key).endswith("/1")
+
+
 def test_a_canceled_run_counts_as_an_attempt_and_a_run_of_another_installation_does_not_count(office: Office) -> None:
     office.output("editor", name="one")
     office.review("one", 3)
     request = office.asked()
-    foreign = dict(request.tags) | dict.fromkeys(installation_tag(office.database), "another")
-    job = build_defs().resolve_job_def(learn.name)
-    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=foreign)
-    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=foreign)
+    foreign = dict(request.tags) | OTHERS
+    started(office.instance, foreign, dg.DagsterRunStatus.STARTED)
+    started(office.instance, foreign, dg.DagsterRunStatus.FAILURE)
+    office.lost()
     assert office.asked().run_key == request.run_key
-    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.CANCELED, tags=request.tags)
+    started(office.instance, dict(request.tags), dg.DagsterRunStatus.CANCELED)
     assert "1 run failed" in office.skipped()
 
 
@@ -249,17 +352,46 @@ def test_a_canceled_run_counts_as_an_attempt_and_a_run_of_another_installation_d
 def test_any_run_that_learns_is_waited_for(office: Office, status: dg.DagsterRunStatus) -> None:
     office.output("editor", name="one")
     office.review("one", 3)
-    if status == dg.DagsterRunStatus.QUEUED:
-        by_hand = office.queued({})
-    else:
-        by_hand = office.instance.create_run_for_job(build_defs().resolve_job_def(learn.name), status=status).run_id
+    by_hand = started(office.instance, {}, status)
     assert f"learn run {by_hand[:8]} is queued or under way" in office.skipped()
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
+def test_a_job_of_the_same_name_of_another_team_is_not_waited_for(office: Office, status: dg.DagsterRunStatus) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    started(office.instance, {}, status, location="another_team.definitions")
+    job = build_defs().resolve_job_def(learn.name)
+    office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)  # of a process that nobody knows
+    assert isinstance(office.look(), dg.RunRequest)
+    assert run_in_flight(office.instance, Ours(office.ours.tag)) is None
+
+
+def test_the_sensors_know_their_code_location(office: Office) -> None:
+    """As the daemon calls them: a run of ours is waited for before it is tagged, one of another location never."""
+    resources: dict[str, Any] = {
+        "database": DatabaseResource(url=office.database.url),
+        "feature_store": FeatureStoreResource(root=office.settings.store),
+    }
+
+    def said(sensor: dg.SensorDefinition) -> str:
+        return str(getattr(sensor(context(office.instance), **resources), "skip_message", ""))
+
+    for job, location in ((learn.name, "another_team.definitions"), ("forecast", "another_team.definitions")):
+        started(office.instance, {}, job=job, location=location)
+        started(office.instance, OTHERS, job=job)
+    assert said(new_feedback_sensor) == "nothing has changed since the last learning run"
+    assert said(outputs_without_forecast).startswith("no output waits")
+    for job in (learn.name, "forecast"):
+        started(office.instance, {}, job=job)
+    assert "queued or under way" in said(new_feedback_sensor)
+    assert said(outputs_without_forecast) == "a run that forecasts is under way"
 
 
 def test_a_run_from_the_lineage_that_takes_the_lock_is_waited_for_and_one_that_forecasts_is_not(office: Office) -> None:
     office.output("editor", name="one")
     office.review("one", 3)
-    job, tags = build_defs().resolve_job_def("forecast"), installation_tag(office.database)
+    job, tags = build_defs().resolve_job_def("forecast"), dict(office.ours.tag)
     office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     assert isinstance(office.look(), dg.RunRequest)
     office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags | PASS_TAG)
@@ -334,13 +466,12 @@ def test_a_clock_that_was_moved_back_delays_nothing(office: Office) -> None:
 def test_a_count_that_cannot_be_read_raises(office: Office) -> None:
     with office.database.connect() as connection:
         connection.execute("DROP TABLE feedback_changes")
-    context = dg.build_sensor_context(instance=office.instance)
     resources: dict[str, Any] = {
         "database": DatabaseResource(url=office.database.url),
         "feature_store": FeatureStoreResource(root=office.settings.store),
     }
     with pytest.raises(dg.Failure, match="feedback_changes"):
-        new_feedback_sensor(context, **resources)
+        new_feedback_sensor(context(office.instance), **resources)
 
 
 @pytest.fixture
@@ -363,7 +494,7 @@ def test_below_crossing_in_flight_failed_retried_succeeded_quiet(reopened: Calla
     office.review("content 1", 2, days_ago=1)
     request = reopened().asked()
     run_id = reopened().submit(request)
-    assert f"learn run {(run_id or '')[:8]} is queued or under way" in reopened().skipped()
+    assert f"learn run {run_id[:8]} is queued or under way" in reopened().skipped()
     reopened().fail(run_id)
     assert "1 run failed" in reopened().skipped()
 

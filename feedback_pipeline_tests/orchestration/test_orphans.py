@@ -1,14 +1,24 @@
+import json
+
 import dagster as dg
 import psycopg
 import pytest
 
 from feedback_pipeline.environment import Environment
 from feedback_pipeline.errors import StoreUnavailable
-from feedback_pipeline.orchestration.orphans import OrphanWatch, orphaned_runs, watch_for_orphans
+from feedback_pipeline.orchestration.orphans import (
+    LOOKS,
+    OrphanWatch,
+    fail_unsubmitted,
+    orphaned_runs,
+    watch_for_orphans,
+)
 from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
+from feedback_pipeline.orchestration.run_states import Ours, run_in_flight
 from feedback_pipeline.storage import pass_lock
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, sign_of_life
+from feedback_pipeline_tests.orchestration.test_new_feedback import LOCATION, OTHERS, started
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +133,33 @@ def test_runs_that_do_not_execute_are_left_alone(database: Database, status: dg.
         watch = OrphanWatch(instance, database)
         assert [watch.look(), watch.look()] == [[], []]
         assert _status(instance, run) == status
+
+
+def test_a_run_that_dagster_never_submitted_is_failed_after_a_while(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counted as under way for ever: nothing was learned any more."""
+    monkeypatch.setenv("FEEDBACK_DATABASE_URL", database.url)
+    tag, made = installation_tag(database), dg.DagsterRunStatus.NOT_STARTED
+    ours, resources = Ours(tag, f"__repository__@{LOCATION}"), {"database": DatabaseResource(url=database.url)}
+    with dg.DagsterInstance.ephemeral() as instance:
+        lost = sorted([started(instance, tag, made), started(instance, {}, made, job="daily_check")])
+        others = [started(instance, OTHERS, made), started(instance, {}, made, location="another_team.definitions")]
+        queued = started(instance, tag)
+        seen: dict[str, int] = {}
+        for _ in range(LOOKS - 1):
+            failed, seen = fail_unsubmitted(instance, ours, seen)
+            assert failed == []
+        late = started(instance, tag, made)
+        assert fail_unsubmitted(instance, ours, seen) == (lost, {late: 1})
+        assert {_status(instance, run_id) for run_id in lost} == {dg.DagsterRunStatus.FAILURE}
+        assert {_status(instance, run_id) for run_id in others} == {made}
+        flying = run_in_flight(instance, ours)
+        assert flying is not None
+        assert flying[0].run_id == queued
+
+        cursor = json.dumps([queued])  # of an older version
+        for _ in range(LOOKS):
+            assert _status(instance, late) == made
+            context = dg.build_sensor_context(instance=instance, resources=resources, cursor=cursor)
+            orphaned_runs(context)
+            cursor = str(context.cursor)
+        assert _status(instance, late) == dg.DagsterRunStatus.FAILURE

@@ -16,7 +16,8 @@ import pytest
 import urllib3
 
 from feedback_pipeline.sdk import Bounds, ClientOptions
-from feedback_pipeline.sdk.transport import Acknowledgement, Document, Fetched, ForecastQuery, Unacceptable
+from feedback_pipeline.sdk.encoding import REVIEWS
+from feedback_pipeline.sdk.transport import Acknowledgement, BatchTooLarge, Document, Fetched, ForecastQuery, Unacceptable
 from feedback_pipeline.storage.database import Database
 
 WITH_THE_API = [pytest.mark.slow, pytest.mark.xdist_group("sdk")]
@@ -91,21 +92,37 @@ class StandIn:
     """Executions that spoil their whole batch."""
     refused: frozenset[str] = frozenset()
     """Executions that are refused alone."""
+    early: frozenset[str] = frozenset()
+    """Executions that are not known yet: reviews of them may come later."""
+    most: int = 500
+    """So many records are let pass at once."""
+    too_large: frozenset[str] = frozenset()
+    """Executions whose batch is not let pass."""
 
     def send(self, kind: str, items: Sequence[bytes]) -> Acknowledgement:
         self.batches.append((kind, len(items)))
         if self.failures:
             raise self.failures.pop(0)
         documents = [json.loads(item) for item in items]
-        if any(each["execution_id"] in self.bad for each in documents):
+        names = [each["execution_id"] for each in documents]
+        if len(items) > self.most or self.too_large.intersection(names):
+            raise BatchTooLarge("a proxy takes less")
+        if self.bad.intersection(names):
             raise Unacceptable("it spoils the batch")
-        refused = [(place, "no such thing") for place, each in enumerate(documents) if each["execution_id"] in self.refused]
+        refused = [(place, "no such thing") for place, name in enumerate(names) if name in self.refused]
+        early, seen = set[int](), set[str]()
+        for place, each in enumerate(documents):
+            # As the service does: of the same item twice in a batch the first is refused, the second known.
+            if kind == REVIEWS and each["execution_id"] in self.early and each["client_id"] not in seen:
+                early.add(place)
+                seen.add(each["client_id"])
+        refused += [(place, "too early") for place in sorted(early)]
         fresh = 0
         for place, each in enumerate(documents):
             key = str(each.get("client_id") or each["application_id"])
-            if place not in dict(refused) and key not in self.received:
+            if place not in dict(refused) and key not in self.received and key not in seen:
                 self.received[key], fresh = each, fresh + 1
-        return Acknowledgement(fresh, len(items) - fresh - len(refused), refused)
+        return Acknowledgement(fresh, len(items) - fresh - len(refused), refused, frozenset(early))
 
     @property
     def executions(self) -> list[str]:

@@ -42,7 +42,7 @@ def recommendation(kind: str, p_on: float = ALWAYS, name: str = "p", **action: A
 
 
 THRESHOLD = recommendation("set_threshold", feature="confidence_score", operator=">=", value=0.7, decision_point="draft")
-CASES: list[tuple[Recommendation, str, dict[str, Any]]] = [
+CASES: list[tuple[Recommendation, str, Any]] = [
     (THRESHOLD, "thresholds", {"confidence_score": {"operator": ">=", "value": 0.7, "decision_point": "draft"}}),
     (
         recommendation("target_range", feature="word_count", min=420.0, max=None, decision_point=None),
@@ -53,7 +53,7 @@ CASES: list[tuple[Recommendation, str, dict[str, Any]]] = [
     (
         recommendation("avoid_term", **TERM),
         "avoid_terms",
-        {"synergy": {"in": "issues", "aspect": "clarity", "decision_point": None}},
+        [{"term": "synergy", "in": "issues", "aspect": "clarity", "decision_point": None}],
     ),
     (
         recommendation("extend_reasoning", feature="reasoning_length", min=300.2, max=None, decision_point="draft"),
@@ -68,7 +68,7 @@ CASES: list[tuple[Recommendation, str, dict[str, Any]]] = [
     (
         recommendation("ask_reviewer_standard", reviewer_id="ana", feature="word_count", wants="less"),
         "ask_reviewers",
-        {"ana": {"feature": "word_count", "wants": "less"}},
+        [{"reviewer_id": "ana", "feature": "word_count", "wants": "less"}],
     ),
 ]
 
@@ -89,13 +89,14 @@ def test_every_kind_of_action_has_its_handler() -> None:
 
 
 @pytest.mark.parametrize(("one", "part", "expected"), CASES, ids=lambda value: getattr(value, "kind", ""))
-def test_an_action_adapts_a_copy_of_the_input(one: Recommendation, part: str, expected: dict[str, Any]) -> None:
-    given = {"topic": "tea", "learning": {"instructions": ["from before"], part: {"other": 1}}}
+def test_an_action_adapts_a_copy_of_the_input(one: Recommendation, part: str, expected: Any) -> None:
+    present: Any = [{"other": 1}] if isinstance(expected, list) else {"other": 1}
+    given = {"topic": "tea", "learning": {"instructions": ["from before"], part: present}}
     before = deepcopy(given)
     choice = choose([one], given, "1", HANDLERS)
     assert given == before
     found = guidance(choice.adapted)
-    assert found[part] == {"other": 1} | expected
+    assert found[part] == (present + expected if isinstance(expected, list) else present | expected)
     assert found["instructions"] == ["from before", one.text]
     assert choice.adapted["topic"] == "tea"
     assert [each.pattern_id for each in choice.applied] == ["p"]
@@ -103,6 +104,24 @@ def test_an_action_adapts_a_copy_of_the_input(one: Recommendation, part: str, ex
     held = choose([one.model_copy(update={"trial": one.trial.model_copy(update={"p_on": NEVER})})], given, "1", HANDLERS)
     assert held.adapted == before
     assert ([each.action for each in held.held_out], held.applied) == ([one.action], [])
+
+
+def test_what_is_recorded_as_applied_is_all_in_the_guidance() -> None:
+    """One reviewer may want the opposite of two things, and one word go with worse scores of two aspects."""
+    asks = [
+        recommendation("ask_reviewer_standard", name=feature, reviewer_id="ana", feature=feature, wants="less")
+        for feature in ("word_count", "keyword_count")
+    ]
+    terms = [
+        recommendation("avoid_term", name=f"{place} {aspect}", **TERM | {"in": place, "aspect": aspect})
+        for place, aspect in (("issues", "clarity"), ("issues", "seo"), ("reasoning", "seo"))
+    ]
+    choice = choose([*asks, *terms], {}, "1", HANDLERS)
+    assert len(choice.applied) == 5
+    found = guidance(choice.adapted)
+    for part, ones in (("ask_reviewers", asks), ("avoid_terms", terms)):
+        assert [{"kind": one.kind} | entry for one, entry in zip(ones, found[part], strict=True)] == [one.action for one in ones]
+    assert len(found["instructions"]) == 5
 
 
 def test_several_come_together_and_a_category_reaches_the_input() -> None:
@@ -160,7 +179,7 @@ def test_a_text_gets_the_instructions_at_its_end() -> None:
 
 @pytest.mark.parametrize("given", [None, 3, ["a"]])
 def test_other_inputs_are_refused(given: Any) -> None:
-    with pytest.raises(UserError, match="mapping or a text"):
+    with pytest.raises(UserError, match=r"mapping or a text.*as a mapping$"):
         choose([], given, "1", HANDLERS)
 
 

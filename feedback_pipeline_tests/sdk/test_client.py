@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 from feedback_pipeline.errors import NotFound, UserError
 from feedback_pipeline.learning.holdout import assign
 from feedback_pipeline.sdk import AsyncLearningClient, LearningClient
-from feedback_pipeline.sdk.transport import ServiceAway, open_transport
+from feedback_pipeline.sdk.score_bounds import score_bounds
+from feedback_pipeline.sdk.transport import ServiceAway, Unacceptable, open_transport
+from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline_tests.sdk.service import PROMPT, WITH_THE_API, Api
 from feedback_pipeline_tests.storage.publications import agent_names
@@ -128,13 +132,106 @@ def test_a_review_is_stored_once_and_sent_after_what_it_is_about(client: Learnin
         ({"reviewed_at": datetime(2026, 1, 1)}, "reviewed_at"),  # noqa: DTZ001 - that is what is wrong with it
         ({"client_id": "7"}, "client_id"),
         ({"comments": "\0"}, "NUL"),
-        ({"decision": "approve"}, "refused"),  # of an execution that nobody knows
     ],
 )
 def test_a_review_that_cannot_be_is_refused_at_once(client: LearningClient, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         client.submit_review("unknown", **fields)
     assert client.outstanding.pending == 0
+
+
+def test_a_score_that_cannot_be_is_refused_at_once_on_both_ways(client: LearningClient) -> None:
+    with client.record_execution("scored") as execution:
+        pass
+    for score, message in ((11, r"outside \[0, 10\]"), (-0.5, "outside")):
+        with pytest.raises(UserError, match=message):
+            client.submit_review(execution.execution_id, quality_scores={"clarity": score})
+    with pytest.raises(UserError, match="refused: no workflow"):
+        client.submit_review(workflow_id=str(uuid.uuid4()))
+    assert client.outstanding.pending == 0
+
+
+def test_the_database_alone_has_the_bounds_that_are_said(
+    published: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dict(score_bounds()) == Settings().score_bounds
+    with pytest.raises(UserError, match="low < high"):
+        LearningClient(published.url, spool=tmp_path, options=replace(PROMPT, score_bounds={"*": (5.0, 1.0)}))
+    monkeypatch.setenv("FEEDBACK_SCORE_BOUNDS", '{"clarity": [0, 100]}')
+    assert dict(score_bounds()) == Settings().score_bounds
+    given = replace(PROMPT, score_bounds={"*": (0.0, 1.0)})
+    with (
+        LearningClient(published.url, spool=tmp_path / "given", options=given) as own,
+        own.record_execution("scored") as execution,
+    ):
+        pass
+    with LearningClient(published.url, spool=tmp_path / "given", options=given) as own:
+        own.flush()
+        with pytest.raises(UserError, match=r"outside \[0, 1\]"):
+            own.submit_review(execution.execution_id, quality_scores={"clarity": 2})
+    with LearningClient(published.url, spool=tmp_path, options=PROMPT) as own:
+        assert own.submit_review(execution.execution_id, quality_scores={"clarity": 99}).delivered
+    monkeypatch.setenv("FEEDBACK_SCORE_BOUNDS", "{")
+    with pytest.raises(UserError, match="FEEDBACK_SCORE_BOUNDS"):
+        LearningClient(published.url, spool=tmp_path, options=PROMPT)
+
+
+def test_what_the_schema_does_not_take_is_refused_by_its_place(url: str) -> None:
+    """What other versions have left in a spool."""
+    transport = open_transport(url, None, 5.0)
+    fine = b'{"client_id":"%s","execution_id":"fine","agent_name":"a","start_time":"2026-01-01T00:00:00Z"}'
+    own = str(uuid.uuid4()).encode()
+    if url.startswith("http"):
+        with pytest.raises(Unacceptable):
+            transport.send("executions", [fine % own, b'{"shape": "of another version"}'])
+        with pytest.raises(Unacceptable):
+            transport.send("executions", [b'{"\x80": broken}'])
+    else:
+        answer = transport.send("executions", [b'{"\x80": broken}', fine % own, b'{"shape": "of another version"}'])
+        assert (answer.stored, [place for place, _ in answer.refused], answer.later) == (1, [0, 2], frozenset())
+
+
+def test_a_review_that_precedes_its_execution_waits_for_it_and_holds_up_no_other(
+    url: str, tmp_path: Path, published: Database
+) -> None:
+    """The page where people review is no part of the agent, whose spool may lag behind."""
+    late, known = uuid.uuid4().hex, uuid.uuid4().hex
+    patient = replace(PROMPT, review_seconds=120.0)
+    with (
+        LearningClient(url, spool=tmp_path / "page", options=patient) as page,
+        LearningClient(url, spool=tmp_path / "agent", options=PROMPT) as agent,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with agent.record_execution("lagging", execution_id=known):
+            pass
+        agent.flush()
+        receipt = page.submit_review(late, reviewer_id="ana", decision="approve")
+        assert (receipt.delivered, str(receipt.reason)[:12]) == (False, "no execution")
+        while not page.outstanding.early:
+            page.flush(0.05)
+        assert "wait for the executions" in str(page.outstanding.trouble)
+        # The other does not wait for it.
+        assert pool.submit(page.submit_review, known, reviewer_id="ana", decision="reject").result(30).delivered
+        assert page.outstanding.refused == 0
+        with agent.record_execution("lagging", execution_id=late):
+            pass
+        agent.flush()
+        left = page.flush(60)
+        assert (left.pending, left.stored, left.refused, left.trouble) == (0, 1, 0, None)
+    query = (
+        "SELECT r.decision::text FROM review_feedback r JOIN content_review_workflows w ON w.id = r.workflow_id"
+        " WHERE w.workflow_execution_id = %s"
+    )
+    assert [rows(published, query, name) for name in (late, known)] == [[("approve",)], [("reject",)]]
+
+
+def test_the_service_says_which_refusal_may_pass(url: str) -> None:
+    transport = open_transport(url, None, 5.0)
+    review = b'{"client_id":"%s","execution_id":"%s"}'
+    unknown, nowhere = (str(uuid.uuid4()).encode() for _ in range(2))
+    items = [review % (unknown, b"never ran"), b'{"client_id":"%s","workflow_id":"none"}' % nowhere]
+    answer = transport.send("reviews", items)
+    assert ([place for place, _ in answer.refused], answer.later) == ([0, 1], frozenset({0}))
 
 
 def test_what_is_applied_is_drawn_recorded_and_told(client: LearningClient, published: Database) -> None:

@@ -10,6 +10,7 @@ import pytest
 from feedback_pipeline.sdk import HANDLERS, AsyncLearningClient, Bounds, ClientOptions, LearningClient
 from feedback_pipeline.sdk.options import SPOOL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from feedback_pipeline.sdk.results import LearningApplied
+from feedback_pipeline.sdk.score_bounds import VARIABLE
 from feedback_pipeline_tests.sdk.service import WITH_THE_API, Api
 from feedback_pipeline_tests.sdk.test_client import AGENT
 
@@ -42,7 +43,7 @@ def test_every_call_kind_and_variable_is_named() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| `\w+`:", TEXT, re.MULTILINE)) == set(HANDLERS)
     for name in LearningApplied.model_fields:
         assert f"`{name}`" in TEXT, name
-    for name in (URL_VARIABLE, TOKEN_VARIABLE, SPOOL_VARIABLE):
+    for name in (URL_VARIABLE, TOKEN_VARIABLE, SPOOL_VARIABLE, VARIABLE):
         assert f"`{name}`" in TEXT, name
 
 
@@ -50,6 +51,7 @@ def test_the_defaults_are_those_that_are_named() -> None:
     default: dict[str, Any] = {each.name: each.default for each in [*fields(ClientOptions), *fields(Bounds)]}
     assert f"`max_age_seconds` ({default['max_age_seconds']:.0f})" in TEXT
     assert f"`retry_seconds` ({default['retry_seconds']:.0f})" in TEXT
+    assert f"`review_seconds` ({default['review_seconds']:.0f})" in TEXT
     assert f"`block_seconds` ({default['block_seconds']:.0f})" in TEXT
     assert f"({default['queue_size']:,} records)" in TEXT
     assert f"`spool_bytes` ({default['spool_bytes'] // 2**30} GiB)" in TEXT

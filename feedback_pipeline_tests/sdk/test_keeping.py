@@ -137,6 +137,48 @@ def test_an_answer_of_another_version_is_an_error_not_an_answer(tmp_path: Path) 
         Service().kept(tmp_path).get("a", lambda _: Fetched(None))
 
 
+def test_an_answer_of_another_version_does_not_take_away_what_was_said_last(tmp_path: Path) -> None:
+    service = Service()
+    own = service.kept(tmp_path)
+    own.get("a", service.fetch)
+    service.time += 100
+    asked = list[str | None]()
+
+    def newer(etag: str | None) -> Fetched:
+        asked.append(etag)
+        return Fetched({"values": 1}, "v2")
+
+    for _ in range(3):
+        found = own.get("a", newer)
+        assert (seen(found), "value" in str(found.stale_reason)) == ((1, True, 100), True)
+    # It is left alone for a while, alone.
+    assert asked == ["v1"]
+    assert seen(own.get("b", service.fetch)) == (1, False, 0)
+    service.time += 5
+    assert seen(own.get("a", service.fetch)) == (1, False, 0)
+
+
+def test_memory_does_not_grow_with_what_is_asked() -> None:
+    service = Service()
+    own = service.kept(None)
+    for i in range(2500):
+        service.failure = NotFound("nobody") if i % 2 else None
+        if service.failure:
+            with pytest.raises(NotFound):
+                own.get(str(i), service.fetch)
+        else:
+            own.get(str(i), service.fetch)
+    sizes = [len(value) for value in vars(own).values() if isinstance(value, dict)]
+    assert len(sizes) == 3
+    assert max(sizes) <= 1000
+    # What is kept already pushes nothing out.
+    service.failure, service.value = None, 1
+    before = len(service.asked)
+    for _ in range(3):
+        own.get("2498", service.fetch)
+    assert len(service.asked) == before
+
+
 def test_of_many_threads_one_asks() -> None:
     service, begin = Service(), threading.Barrier(8)
     own = service.kept(None)

@@ -83,7 +83,7 @@ def test_ten_thousand_executions_through_an_api_that_is_killed(database: Databas
             assert last.flush(60).pending == client.flush(60).pending == 0
         assert client.outstanding.refused == 0
         with pytest.raises(UserError, match="refused"):
-            client.submit_review("execution unknown", decision="approve")
+            client.submit_review("execution 1", quality_scores={"clarity": 99})
     assert not list(spool.rglob("*.jsonl"))
     assert False in delivered  # some had to wait
     counts = rows(database, "SELECT count(*), count(DISTINCT execution_id) FROM agent_performance")

@@ -2,11 +2,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
+from psycopg import sql
 
-from feedback_pipeline.storage.database import Database
-from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, pass_is_running, sign_of_life
+from feedback_pipeline.errors import StoreError
+from feedback_pipeline.storage.database import Connection, Database
+from feedback_pipeline.storage.pass_lock import POLL_S, learning_pass_lock, living_runs, pass_is_running, sign_of_life
 
 pytestmark = pytest.mark.slow
 
@@ -60,16 +63,120 @@ def test_databases_do_not_wait_for_each_other(database: Database, empty_database
         pass
 
 
-def test_a_pass_whose_sessions_the_server_ended_ends_as_it_would_have(database: Database) -> None:
-    with learning_pass_lock(database, _never), sign_of_life(database, "run"):
-        with database.connect(autocommit=True) as other:
-            ended = other.execute(
-                "SELECT count(pg_terminate_backend(pid, 20000)) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            ).fetchone()
-        assert ended == (2,)
+def _end_sessions(database: Database) -> int:
+    """As a restart of the server or a proxy does it to sessions that are idle."""
+    with database.connect(autocommit=True) as other:
+        ended = other.execute(
+            "SELECT count(pg_terminate_backend(pid, 20000)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle'"
+        ).fetchone()
+    assert ended is not None
+    return int(ended[0])
+
+
+def _eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _exists(database: Database, pid: int) -> bool:
+    with database.connect(autocommit=True) as other:
+        return other.execute("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", [pid]).fetchone() == (True,)
+
+
+def _write(connection: Connection) -> None:
+    connection.execute("INSERT INTO agent_performance (agent_name, execution_id) VALUES ('written', 'by a pass')")
+
+
+def _written(database: Database) -> int:
+    with database.connect() as connection:
+        row = connection.execute("SELECT count(*) FROM agent_performance").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_pass_whose_session_the_server_ended_writes_nothing_more(database: Database) -> None:
+    with learning_pass_lock(database, _never, "run") as held:
+        with held.connect() as connection:
+            _write(connection)
+        assert _end_sessions(database) == 1
         assert not pass_is_running(database)
         assert living_runs(database, ["run"]) == set()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="lost its lock"), held.connect() as connection:
+                _write(connection)
+    assert _written(database) == 1
+
+
+def test_a_lock_that_the_session_gave_away_is_lost_too(database: Database) -> None:
+    """As behind a proxy that hands a session on: it lives, and the lock is gone."""
+    with learning_pass_lock(database, _never) as held:
+        held.holder.execute("DISCARD ALL")
+        with pytest.raises(StoreError, match="lost its lock"):
+            held.connect()
+
+
+def test_reading_needs_no_lock(database: Database) -> None:
+    with learning_pass_lock(database, _never) as held:
+        _end_sessions(database)
+        with held.snapshot() as connection, held.snapshot(connection) as beside:
+            assert beside.execute("SELECT count(*) FROM learning_runs").fetchone() == (0,)
+
+
+def test_a_refused_transaction_leaves_no_session(database: Database) -> None:
+    with learning_pass_lock(database, _never) as held:
+        _end_sessions(database)
+        with pytest.raises(StoreError):
+            held.connect()
+        with database.connect(autocommit=True) as other:
+            assert other.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchone() == (0,)
+
+
+def test_a_pass_begins_only_when_nothing_is_written_any_more_under_a_lost_lock(database: Database) -> None:
+    """What had begun to be published when the lock was lost is there before the next pass, or a forgetting, reads."""
+    seen: list[int] = []
+
+    def second() -> None:
+        with learning_pass_lock(database, lambda: None):
+            seen.append(_written(database))
+
+    thread = threading.Thread(target=second)
+    with learning_pass_lock(database, _never) as held:
+        with held.connect() as connection:
+            _write(connection)
+            assert _end_sessions(database) == 1
+            thread.start()
+            _eventually(lambda: pass_is_running(database))
+            # Long enough for two looks of the one that waits.
+            thread.join(3 * POLL_S)
+            assert seen == []
+        thread.join(20)
+    assert seen == [1]
+
+
+def test_neither_the_server_nor_a_proxy_ends_a_session_for_being_idle(database: Database) -> None:
+    with database.connect(autocommit=True) as other:
+        other.execute(sql.SQL("ALTER DATABASE {} SET idle_session_timeout = '100ms'").format(sql.Identifier(database.name)))
+    with learning_pass_lock(database, _never, "run") as held, sign_of_life(database, "other run"):
+        with database.connect(autocommit=True) as younger:
+            pid = younger.info.backend_pid
+            _eventually(lambda: not _exists(database, pid))
+        assert pass_is_running(database)
+        assert living_runs(database, ["run", "other run"]) == {"run", "other run"}
+        held.connect().close()
+        assert held.holder.info.get_parameters()["keepalives_idle"] == "60"
+
+
+def test_what_the_url_says_of_keepalives_stays(database: Database) -> None:
+    asked = Database(f"{database.url}&keepalives_idle=7&options=-c%20work_mem%3D7MB")
+    with learning_pass_lock(asked, _never) as held:
+        assert held.holder.info.get_parameters()["keepalives_idle"] == "7"
+        assert held.holder.execute("SHOW work_mem").fetchone() == ("7MB",)
+        assert held.holder.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
 
 def test_a_killed_pass_frees_the_lock(database: Database) -> None:
@@ -88,7 +195,4 @@ def test_a_killed_pass_frees_the_lock(database: Database) -> None:
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    deadline = time.monotonic() + 20
-    while pass_is_running(database):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    _eventually(lambda: not pass_is_running(database))

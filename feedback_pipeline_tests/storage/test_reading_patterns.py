@@ -21,7 +21,7 @@ AGENT, OTHER = agent_names(2)
 # What the platform's own agents ask for by name.
 GUIDE = {
     *("type", "description", "input_features", "output_characteristics", "feedback_signals", "confidence", "sample_size"),
-    *("applied_count", "success_rate"),
+    *("applied_count", "success_rate", "success_rate_held_out"),
 }
 
 
@@ -60,7 +60,8 @@ def test_patterns_are_those_of_the_last_run_most_certain_first(database: Databas
             **{name: json.loads(row[name]) for name in ("input_features", "output_characteristics")},
             "feedback_signals": json.loads(row["human_feedback_signals"]),
             **{"confidence": row["confidence"], "sample_size": row["n_contents"], "accuracy_rate": row["accuracy_rate"]},
-            **{"applied_count": 0, "success_rate": None, "last_applied": None, "algorithm": row["algorithm"]},
+            **{"applied_count": 0, "success_rate": None, "success_rate_held_out": None, "last_applied": None},
+            "algorithm": row["algorithm"],
         }
     assert as_json(document) == document
 
@@ -110,10 +111,12 @@ def test_a_rate_of_no_application_is_undefined(database: Database, run: Publicat
 def test_counters_are_shown(database: Database, run: Publication) -> None:
     execute(
         database,
-        "UPDATE agent_learning_patterns SET times_applied = 4, success_rate = 0, last_applied = '2026-10-03 04:05:06+00'",
+        "UPDATE agent_learning_patterns SET times_applied = 4, success_rate = 0, success_rate_held_out = 0.25,"
+        " last_applied = '2026-10-03 04:05:06+00'",
     )
     (pattern, *_) = read_patterns(database, AGENT)["patterns"]
-    assert (pattern["applied_count"], pattern["success_rate"]) == (4, 0.0)
+    assert (pattern["applied_count"], pattern["success_rate"], pattern["success_rate_held_out"]) == (4, 0.0, 0.25)
+    assert {one["success_rate_held_out"] for one in read_improvements(database, AGENT)["patterns"]} == {0.25}
     assert pattern["last_applied"] == "2026-10-03T04:05:06+00:00"
 
 

@@ -5,10 +5,24 @@ from datetime import date, timedelta
 
 import pytest
 
-from feedback_pipeline.learning.trigger import UNKNOWN_AGENT, Pending, Policy
+from feedback_pipeline.learning.moments import since
+from feedback_pipeline.learning.trigger import UNKNOWN_AGENT, Pending, Policy, Runs, decide
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.migrations import migrate
-from feedback_pipeline.storage.trigger_book import Entry, forget_old, note_decision, read_last_decision, write_entry
+from feedback_pipeline.storage.trigger_book import (
+    ASKED_AGAIN_AFTER,
+    Entry,
+    alert_taken,
+    claim_start,
+    forget_old,
+    name_run,
+    next_alert,
+    note_decision,
+    postpone_alerts,
+    read_last_decision,
+    unnamed_starts,
+    write_entry,
+)
 from feedback_pipeline.storage.triggers import ask_for_days, read_counts, read_pending
 from feedback_pipeline_tests.storage.original_schema import VARIANTS, original_schema
 
@@ -109,6 +123,17 @@ def test_when_the_first_agent_crossed_its_own_threshold(connection: Connection) 
     assert read_pending(connection, Policy(threshold=5)).pending.crossed is None
 
 
+def test_of_more_reviews_than_start_a_pass_anyhow_only_the_oldest_are_looked_up(connection: Connection) -> None:
+    for _ in range(Policy().backlog):
+        review(connection, TWO)
+    found = read_pending(connection, Policy()).pending
+    assert (found.in_all, found.counts) == (300, {"b": 300})
+    review(connection, ONE)
+    found = read_pending(connection, Policy()).pending
+    assert (found.in_all, found.counts) == (301, {"b": 100})
+    assert read_counts(connection) == {"a": 1, "b": 301}
+
+
 @pytest.mark.parametrize("table", ["review_feedback", "agent_decisions"])
 def test_an_emptied_table_and_a_day_asked_for_demand_a_pass(connection: Connection, table: str) -> None:
     connection.execute(f"TRUNCATE {table}".encode())
@@ -148,10 +173,84 @@ def test_a_lasting_state_is_one_entry_with_current_numbers(connection: Connectio
     last = read_last_decision(connection)
     assert last is not None
     assert {name: last[name] for name in ("kind", "reason", "batch_id", "run_id", "agents")} == vars(waiting[-1])
-    for _ in range(2):
-        note_decision(connection, Entry("fired", "a: 5 of 5", "1-5-5", None, {"a": 5}))
+    for attempt in (1, 2):
+        assert claim_start(connection, Entry("fired", "a: 5 of 5", "1-5-5", None, {"a": 5}), attempt)
     kinds = connection.execute("SELECT kind FROM trigger_decisions ORDER BY id").fetchall()
     assert [kind for (kind,) in kinds] == ["waiting", "failed", "fired", "fired"]
     connection.execute("UPDATE trigger_decisions SET decided_at = decided_at - %s WHERE kind = 'waiting'", [timedelta(days=91)])
     forget_old(connection)
     assert connection.execute("SELECT count(*) FROM trigger_decisions").fetchone() == (3,)
+
+
+def test_the_age_in_a_reason_is_that_of_the_moment_it_is_read(connection: Connection) -> None:
+    """Told as it was written down, "oldest waits 3 s" would stand for days while nothing else happens."""
+    review(connection, ONE)
+    connection.execute("UPDATE feedback_changes SET changed_at = now() - interval '3 seconds'")
+    state = read_pending(connection, Policy())
+    decision = decide(state.pending, Runs(), Policy(), state.now)
+    note_decision(connection, Entry(decision.kind, decision.reason, state.pending.batch_id, None, state.pending.counts))
+    later = decision.reason.replace(since(state.pending.oldest or state.now), since(state.now - timedelta(days=3)))
+    for reason, age in ((decision.reason, "3 s"), (later, "3 d")):
+        note_decision(connection, Entry(decision.kind, reason, state.pending.batch_id, None, state.pending.counts))
+        last = read_last_decision(connection)
+        assert last is not None
+        assert last["reason"] == f"a: 1 of 5, b: 1 of 5 new reviews; oldest waits {age}"
+    assert connection.execute("SELECT count(*) FROM trigger_decisions").fetchone() == (1,)
+
+
+def test_one_run_is_asked_for_once_and_again_where_the_request_was_lost(connection: Connection) -> None:
+    entry = Entry("fired", "why", "1-5-5", None, {"a": 5})
+    assert claim_start(connection, entry, 1)
+    assert not claim_start(connection, entry, 1)
+    for moved in (ASKED_AGAIN_AFTER, -timedelta(hours=1)):  # lost; and a clock that was moved back behind the request
+        connection.execute("UPDATE trigger_decisions SET decided_at = decided_at - %s", [moved])
+        assert claim_start(connection, entry, 1)
+        assert not claim_start(connection, entry, 1)
+    assert claim_start(connection, entry, 2)
+    assert claim_start(connection, Entry("fired", "why", "1-6-6"), 1)
+    rows = connection.execute("SELECT batch_id, attempt FROM trigger_decisions ORDER BY id").fetchall()
+    assert rows == [("1-5-5", 1), ("1-5-5", 2), ("1-6-6", 1)]
+
+
+def test_a_start_is_named_once_its_run_is_known(connection: Connection) -> None:
+    claim_start(connection, Entry("fired", "why", "1-5-5"), 1)
+    claim_start(connection, Entry("retrain", "why", "alarm"), 1)
+    (alarm, *_), (start, *_) = unnamed_starts(connection)
+    name_run(connection, start, "run")
+    assert unnamed_starts(connection) == [(alarm, "alarm", 1)]
+    assert connection.execute("SELECT run_id FROM trigger_decisions WHERE kind = 'fired'").fetchone() == ("run",)
+
+
+def test_an_alert_stays_until_it_is_taken_and_waits_longer_the_longer_nobody_takes_it(database: Database) -> None:
+    def due() -> list[int]:
+        with database.connect() as asking:
+            found = next_alert(asking)
+            asking.rollback()
+            return [] if found is None else [found[0]]
+
+    with database.connect(autocommit=True) as connection:
+        for run_id in ("one", "two"):
+            write_entry(connection, Entry("failed", "learn failed", run_id=run_id), {"run_id": run_id})
+        write_entry(connection, Entry("failed", "learn failed", run_id="three"))
+        (first,), (second,) = connection.execute(
+            "SELECT id FROM trigger_decisions WHERE alert IS NOT NULL ORDER BY id"
+        ).fetchall()
+        assert due() == [first]
+        with database.connect() as teller:
+            assert next_alert(teller) == (first, {"run_id": "one"})
+            assert due() == [second]  # while somebody tells the first
+        postpone_alerts(connection)
+        assert due() == []
+        pause = "SELECT extract(epoch FROM alert_after - clock_timestamp()) FROM trigger_decisions WHERE id = %s"
+        ((seconds,),) = connection.execute(pause, [second]).fetchall()
+        assert 5 < seconds <= 10
+        connection.execute("UPDATE trigger_decisions SET decided_at = decided_at - interval '2 minutes' WHERE id = %s", [first])
+        postpone_alerts(connection)
+        ((seconds,),) = connection.execute(pause, [second]).fetchall()
+        assert 110 < seconds <= 125
+        # A clock that was an hour ahead, and was put right, keeps no alert back.
+        connection.execute("UPDATE trigger_decisions SET alert_after = alert_after + interval '1 hour' WHERE alert IS NOT NULL")
+        assert due() == [first]
+        alert_taken(connection, first)
+        alert_taken(connection, second)
+        assert due() == []
