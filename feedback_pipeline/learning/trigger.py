@@ -2,7 +2,6 @@
 
 It remembers nothing and asks nobody: the same state gives the same answer, whoever asks and however often. A moment later than
 `now` means that a clock was moved, and nothing is put off until it comes: waiting for a clock could take for ever.
-
 A reason names moments in the manner of `learning.moments`, and is told as of a moment: "oldest waits 2 h".
 """
 
