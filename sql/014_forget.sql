@@ -5,7 +5,7 @@ CREATE TABLE forget_receipts (
     kind            text NOT NULL CHECK (kind IN ('reviewer', 'feedback', 'content')),
     salt            text NOT NULL,
     id_sha256       text NOT NULL,
-    state           text NOT NULL CHECK (state IN ('deleted', 'withdrawn', 'relearned', 'retrained', 'swept', 'done')),
+    state           text NOT NULL CHECK (state IN ('deleted', 'withdrawn', 'relearned', 'retrained', 'done')),
     target          jsonb,
     counts          jsonb NOT NULL DEFAULT '{}'::jsonb,
     model_versions  integer[] NOT NULL DEFAULT '{}',
@@ -13,16 +13,14 @@ CREATE TABLE forget_receipts (
     learning_run_id uuid,
     dagster_run_id  text,
     times           jsonb NOT NULL DEFAULT '{}'::jsonb,
-    failure         jsonb,
-    CHECK ((state IN ('swept', 'done')) = (target IS NULL))
+    CHECK ((state = 'done') = (target IS NULL))
 );
 CREATE INDEX idx_forget_receipts_unfinished ON forget_receipts ((times ->> 'deleted')) WHERE state <> 'done';
 COMMENT ON TABLE forget_receipts IS 'one row for every reviewer, review or content that was forgotten; it proves that, and names nobody';
 COMMENT ON COLUMN forget_receipts.id_sha256 IS 'SHA-256 of salt followed by the id, in hexadecimal: who knows the id can find its receipt';
-COMMENT ON COLUMN forget_receipts.state IS 'the last step that is complete: deleted, withdrawn, relearned, retrained, swept, done';
-COMMENT ON COLUMN forget_receipts.target IS 'the id and the keys of its rows, which the remaining steps need; NULL from swept on';
-COMMENT ON COLUMN forget_receipts.counts IS '{table: rows deleted}; begun_again: how often rows came meanwhile';
+COMMENT ON COLUMN forget_receipts.state IS 'the last step that is complete: deleted, withdrawn, relearned, retrained, done';
+COMMENT ON COLUMN forget_receipts.target IS 'the id and the keys of its rows, which the remaining steps need; NULL from the last step on';
+COMMENT ON COLUMN forget_receipts.counts IS '{table: rows deleted}';
 COMMENT ON COLUMN forget_receipts.model_versions IS 'versions of the quality predictor whose files were deleted';
 COMMENT ON COLUMN forget_receipts.champion IS 'the version that took over; NULL = too little is left to train one';
 COMMENT ON COLUMN forget_receipts.times IS '{state: when it was reached}';
-COMMENT ON COLUMN forget_receipts.failure IS '{at, reason} of the last attempt, where it did not get to the next step';

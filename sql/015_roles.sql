@@ -4,14 +4,13 @@
 
 CREATE OR REPLACE FUNCTION feedback_grant_roles() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    -- What is published: no free text, and nothing that is not yet learned.
+    -- What is published: no source table as a whole, so no free text and nothing that is not yet learned.
     published CONSTANT text[] := ARRAY[
         'feedback_quality_correlations', 'agent_learning_patterns', 'agent_recommendations', 'agent_learning_state',
         'content_segments', 'content_allocations', 'human_preference_models', 'reviewer_agreement', 'reviewer_components',
         'reviewer_bridges', 'reviewer_severity_months', 'learning_runs', 'quality_models', 'quality_forecasts', 'pattern_effects',
         'queue_draws'];
     sources CONSTANT text[] := ARRAY['agent_performance', 'agent_decisions', 'content_review_workflows', 'review_feedback'];
-    who text;
     target text;
     key text;
     counter regclass;
@@ -26,34 +25,28 @@ BEGIN
             EXECUTE format('GRANT SELECT ON %I TO feedback_reader, feedback_writer', target);
         END IF;
     END LOOP;
-    -- Executions and reviews can be added, and neither changed nor read again.
     FOREACH target IN ARRAY sources LOOP
-        EXECUTE format('GRANT INSERT ON %I TO feedback_writer', target);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO feedback_writer', target);
         FOR counter IN SELECT d.objid::regclass FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
                        WHERE d.refobjid = target::regclass AND d.deptype IN ('a', 'i') LOOP
             EXECUTE format('GRANT USAGE ON SEQUENCE %s TO feedback_writer', counter);
         END LOOP;
     END LOOP;
-    -- Readers: which outputs wait for a review, for forecasts and the queue. Writers: which execution or workflow a review is of.
-    FOR who, target, key IN
-        SELECT keys.who, keys.target, keys.key FROM (VALUES
-            ('feedback_reader', 'agent_performance', 'agent_name'), ('feedback_reader', 'agent_performance', 'execution_id'),
-            ('feedback_reader', 'agent_performance', 'status'), ('feedback_reader', 'content_review_workflows', 'id'),
-            ('feedback_reader', 'content_review_workflows', 'workflow_execution_id'),
-            ('feedback_reader', 'review_feedback', 'workflow_id'), ('feedback_reader', 'review_feedback', 'reviewed_at'),
-            ('feedback_writer', 'agent_performance', 'execution_id'), ('feedback_writer', 'content_review_workflows', 'id'),
-            ('feedback_writer', 'content_review_workflows', 'workflow_execution_id'),
-            ('feedback_writer', 'content_review_workflows', 'content_id'),
-            ('feedback_writer', 'content_review_workflows', 'created_at')) AS keys (who, target, key)
+    -- Which outputs wait for a review, so that a reader sees forecasts and the queue: keys and a time, no text and nobody's name.
+    FOR target, key IN
+        SELECT keys.target, keys.key FROM (VALUES
+            ('agent_performance', 'agent_name'), ('agent_performance', 'execution_id'), ('agent_performance', 'status'),
+            ('content_review_workflows', 'id'), ('content_review_workflows', 'workflow_execution_id'),
+            ('review_feedback', 'workflow_id'), ('review_feedback', 'reviewed_at')) AS keys (target, key)
         WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(keys.target) AND attname = keys.key AND NOT attisdropped)
     LOOP
-        EXECUTE format('GRANT SELECT (%I) ON %I TO %I', key, target, who);
+        EXECUTE format('GRANT SELECT (%I) ON %I TO feedback_reader', key, target);
     END LOOP;
     IF to_regclass('queue_draws') IS NOT NULL THEN
         GRANT INSERT ON queue_draws TO feedback_writer;
     END IF;
     IF to_regclass('learning_applications') IS NOT NULL THEN
-        GRANT INSERT ON learning_applications TO feedback_writer;
+        GRANT SELECT, INSERT ON learning_applications TO feedback_writer;
     END IF;
 END $$;
 
@@ -72,7 +65,3 @@ BEGIN
 END $$;
 
 SELECT feedback_grant_roles();
-
--- They write with the rights of their owner: with EXECUTE, anybody could fire them from a table of their own. Writers need it not:
--- it is asked of whoever creates a trigger.
-REVOKE EXECUTE ON FUNCTION feedback_reviews_changed(), feedback_executions_changed(), feedback_table_truncated() FROM PUBLIC;

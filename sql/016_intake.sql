@@ -16,7 +16,7 @@ BEGIN
     IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('feedback_reader', 'feedback_writer')) = 2 THEN
         -- It salts who is held out: an agent reads it with its recommendations.
         GRANT SELECT (id) ON installation TO feedback_reader, feedback_writer;
-        GRANT SELECT, INSERT ON intake_receipts TO feedback_writer;
+        GRANT SELECT, INSERT, DELETE ON intake_receipts TO feedback_writer;
     END IF;
 END $$;
 

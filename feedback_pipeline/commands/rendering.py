@@ -155,7 +155,7 @@ def print_status(document: Document) -> None:
 def _trigger_line(trigger: Document) -> str:
     """Why a pass was last started by itself, or is not."""
     kind = str(trigger["kind"]).replace("_", " ")
-    return f"New reviews, {trigger['decided_at'][:16].replace('T', ' ')} UTC, {kind}: {printable(trigger['reason'])}."
+    return f"New reviews, {kind} since {trigger['decided_at'][:16].replace('T', ' ')} UTC: {printable(trigger['reason'])}."
 
 
 def _run_line(run: Document) -> str:

@@ -225,7 +225,7 @@ EFFECTS: Final = table_schema(
         ("kind", "string", "what it asks for"),
         ("feature", "string", "what it is about; empty for a word"),
         ("trial", "int", "counts from 1; another target, or a new finding after a retirement, starts the next"),
-        ("state", "string", "probation, active or retired"),
+        ("state", "string", "candidate, probation, active or retired"),
         ("p_on", "float", "share of the executions that apply it"),
         ("uplift", "float", "approval with it less approval without, of executions that compare like with like"),
         ("low", "float", "95 % bound that holds at every moment"),

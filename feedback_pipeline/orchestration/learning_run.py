@@ -1,5 +1,6 @@
 """Runs the job `learn` inside this process, in the persistent instance, so that the web UI shows it like any other run."""
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,7 @@ from feedback_pipeline.errors import FeedbackError, LearningError
 from feedback_pipeline.orchestration.build import build_defs
 from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, REDUCE_ASSETS, learn
 from feedback_pipeline.orchestration.partitions import range_tags
+from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -30,11 +32,12 @@ def run_learning(days: Sequence[date]) -> str:
     Raises:
         LearningError: the run failed; the message names the step and the reason.
     """
-    job = build_defs().resolve_job_def(learn.name)
+    job, database = build_defs().resolve_job_def(learn.name), DatabaseResource(url=os.environ["FEEDBACK_DATABASE_URL"]).open()
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
-            tags=range_tags(days) | _ORIGIN_TAG,
+            # Ours from the start: before it takes the lock it would not say so itself.
+            tags=range_tags(days) | _ORIGIN_TAG | installation_tag(database),
             asset_selection=None if days else [*REDUCE_ASSETS, *FORECAST_ASSETS],
             run_config=_QUIET,
             raise_on_error=False,

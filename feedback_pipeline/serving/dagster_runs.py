@@ -33,7 +33,7 @@ mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: 
 """
 _FIND: Final = """
 query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 50) {
-  __typename ... on Runs { results { runId tags { key value } } } } }
+  __typename ... on Runs { results { runId tags { key value } repositoryOrigin { repositoryLocationName } } } } }
 """
 _PROGRESS: Final = """
 query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run {
@@ -74,18 +74,14 @@ class DagsterRuns:
         return str(answer["run"]["runId"])
 
     def under_way(self, tag: tuple[str, str]) -> str | None:
-        """The oldest run of the job that has not ended and is of an installation, or does not say yet of which.
+        """The oldest run of the job that has not ended and is of an installation, or of our code and does not say yet of which.
 
         Raises:
             StoreUnavailable: the web server does not answer.
         """
         answer = self._ask(_FIND, {"filter": {"pipelineName": JOB, "statuses": _UNDER_WAY}})["runsOrError"]
         key, own = tag
-        ours = [
-            run["runId"]
-            for run in answer.get("results", [])
-            if {pair["key"]: pair["value"] for pair in run["tags"]}.get(key, own) == own
-        ]
+        ours = [run["runId"] for run in answer.get("results", []) if _owner(run, key) == own or _is_unclaimed(run, key)]
         return str(ours[-1]) if ours else None
 
     def progress(self, run_id: str) -> dict[str, Any]:
@@ -131,6 +127,16 @@ class DagsterRuns:
             raise StoreError("Dagster does not understand what it is asked; is it of the version this package was made for?")
         data: dict[str, Any] = answer["data"]
         return data
+
+
+def _owner(run: Mapping[str, Any], key: str) -> str | None:
+    return {pair["key"]: pair["value"] for pair in run["tags"]}.get(key)
+
+
+def _is_unclaimed(run: Mapping[str, Any], key: str) -> bool:
+    """Started from the web UI and still in the queue: others may have a job of the same name in the same Dagster."""
+    origin = run["repositoryOrigin"] or {}
+    return _owner(run, key) is None and origin.get("repositoryLocationName") == LOCATION
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -67,7 +67,7 @@ function why({ trigger, rejected }) {
   const refused = Object.entries(rejected ?? {});
   if (!trigger && refused.length === 0) return null;
   return sheet("Learning by itself",
-    trigger ? h("p", {}, badge(words(trigger.kind)), " ", trigger.reason, h("span", { class: "soft" }, ` (${ago(trigger.decided_at)})`)) : null,
+    trigger ? h("p", {}, badge(words(trigger.kind)), " ", trigger.reason, h("span", { class: "soft" }, ` (since ${moment(trigger.decided_at)})`)) : null,
     refused.length ? h("p", { class: "soft" }, "Not learned from: ", refused.map(([reason, n]) => `${reason} (${count(n)})`).join(", "), ".") : null);
 }
 
