@@ -177,13 +177,16 @@ def _next_pass_holds_it_back(
     assert parts(database)["recommendations"]["held_back"] == 1
     on_trial = {one["pattern_id"] for one in read_effects(database, AGENT)["trials"] if one["p_on"] > 0}
     assert on_trial == set(ranks), "nothing outside of the list is on trial"
-    # Nobody has applied the second yet, as far as is known here: an agent that was away may have.
-    for published in (frozen, unapplied):
-        now = after[published["feature"]]
-        assert {name: now[name] for name in ("target", "action", "text")} == {
-            name: published[name] for name in ("target", "action", "text")
-        }
-        assert now["trial"]["trial"] == 1
+    now = after[frozen["feature"]]
+    assert {name: now[name] for name in ("target", "action", "text")} == {
+        name: frozen[name] for name in ("target", "action", "text")
+    }
+    assert now["trial"]["trial"] == 1
+    # Nobody has applied it: what is learned is published, under the next number, in case somebody was away and still does.
+    renewed = after[unapplied["feature"]]
+    assert (renewed["id"], renewed["trial"]["trial"]) == (unapplied["id"], 2)
+    assert renewed["target"] != unapplied["target"]
+    assert [one["trial"] for one in read_effects(database, AGENT)["trials"] if one["pattern_id"] == renewed["id"]] == [2]
     assert set(after) <= set(before) | {one["feature"] for one in after.values()}
 
 
@@ -212,7 +215,9 @@ def _found_on_later_reviews_it_returns(installation: Pass, harmful: dict[str, An
 
 def _not_found_it_waits_with_its_measurements(installation: Pass, unapplied: dict[str, Any]) -> None:
     database = installation.database
-    apply(database, recommendations(database)["output_tokens"], range(2000, 2080), {True: 0.5, False: 0.5})
+    applied = recommendations(database)["output_tokens"]
+    assert applied["id"] == unapplied["id"]
+    apply(database, applied, range(2000, 2080), {True: 0.5, False: 0.5})
     with database.connect() as connection:
         connection.execute("CREATE TABLE tokens AS SELECT id, output_tokens FROM agent_performance")
         connection.execute("UPDATE agent_performance SET output_tokens = NULL")
@@ -226,7 +231,8 @@ def _not_found_it_waits_with_its_measurements(installation: Pass, unapplied: dic
         connection.execute("UPDATE agent_performance p SET output_tokens = t.output_tokens FROM tokens t WHERE t.id = p.id")
     installation.learn()
     again = recommendations(database)["output_tokens"]
-    assert (again["id"], again["target"], again["trial"]["trial"]) == (unapplied["id"], unapplied["target"], 1)
+    assert {name: again[name] for name in ("id", "target")} == {name: applied[name] for name in ("id", "target")}
+    assert again["trial"]["trial"] == applied["trial"]["trial"]
     assert (again["trial"]["state"], again["trial"]["p_on"], again["trial"]["n"]) == ("probation", 0.5, 70)
     assert again["trial"]["ci"] == [aside["low"], aside["high"]]
 

@@ -155,7 +155,7 @@ class Parts:
 def on_trial(served: Served, agent: str) -> Recommendation:
     """The most certain recommendation that rests on scores: a cut in approval may move, and then another trial takes over."""
     found = served.advice(agent).values()
-    assert {(one.trial.state, one.trial.trial, one.trial.p_on) for one in found} == {("probation", 1, 0.5)}, found
+    assert {(one.trial.state, one.trial.p_on) for one in found} == {("probation", 0.5)}, found
     of_scores = [one for one in found if one.expected_effect and one.expected_effect["unit"] == "points"]
     return min(of_scores, key=lambda one: 1.0 if one.q_value is None else one.q_value)
 
@@ -183,7 +183,7 @@ def test_what_helps_is_kept_and_what_harms_is_taken_back(tmp_path: Path) -> None
         trials = {(one["pattern_id"], one["trial"]): one for one in served.ask("effectiveness?limit=1000")["trials"]}
         with EmbeddedPostgres(served.home).hold() as database:
             nothing_is_lost_or_doubled(database, shop, parts.all)
-    effects_are_as_planted({role: trials[one.id, 1] for role, one in cast.items()}, trials)
+    effects_are_as_planted({role: trials[one.id, one.trial.trial] for role, one in cast.items()}, trials)
     books_agree(trials, shop, {one.id for one in cast.values()})
     last = [output.execution_id for output in parts.afterwards]
     # The same outputs before the same people, who were as easily swayed.

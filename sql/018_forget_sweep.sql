@@ -11,4 +11,3 @@ COMMENT ON COLUMN forget_receipts.state IS 'the last step that is complete: dele
 COMMENT ON COLUMN forget_receipts.target IS 'the id and the keys of its rows, which the remaining steps need; NULL from swept on';
 COMMENT ON COLUMN forget_receipts.counts IS '{table: rows deleted}; begun_again: how often rows came meanwhile';
 COMMENT ON COLUMN forget_receipts.failure IS '{at, reason} of the last attempt, where it did not get to the next step';
-COMMENT ON COLUMN pattern_effects.target IS 'what is on trial; it stays from its first publication on';

@@ -34,6 +34,7 @@ class OpenTrial:
         low: Lower bound of its uplift, None = none yet.
         recommendation: The recommendation as it is on trial; empty where that has no meaning.
         since: When the state was reached.
+        applied: Whether any application of it has arrived.
     """
 
     pattern_id: str
@@ -43,6 +44,7 @@ class OpenTrial:
     low: float | None
     recommendation: Mapping[str, Any]
     since: datetime
+    applied: bool = True
 
     @property
     def helps(self) -> bool:

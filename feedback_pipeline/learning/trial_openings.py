@@ -1,9 +1,10 @@
 """What is recommended next to what is on trial: which recommendations open a trial, stay as they are, or are held back.
 
-What is on trial must stay the same thing from its first publication on, or its effect would be that of several: agents may apply
-it long before any application arrives here. So its target stays; one learned later that lies beyond the old one's interval is
-another recommendation, and opens the next trial. A retired recommendation is held back until it is found again on reviews that
-are all later than its retirement. One that was measured to help is kept even where it is not found again (`measured_advice`).
+What is on trial must stay the same thing, or its effect would be that of several. So its target stays; one learned later that
+lies beyond the old one's interval is another recommendation, and opens the next trial. As long as nobody has applied it, what is
+learned is published as it is, and another target is another trial as well: an agent that was away may still apply the old one,
+whose applications name the old number. A retired recommendation is held back until it is found again on reviews that are all
+later than its retirement. One that was measured to help is kept even where it is not found again (`measured_advice`).
 """
 
 import math
@@ -35,7 +36,8 @@ class Settled:
         recommendations: Rows as those given, with what is on trial as it is there, ranked anew.
         trials: pattern_id, trial, agent_name, recommendation (document), pattern_keys: the trial of each that was found and is
             listed or held back (recommendation None = it stays as it is). A trial that is not there yet is opened.
-        closed: pattern_id, trial, reason of each trial whose target was overtaken.
+        closed: pattern_id, trial, reason of each applied trial whose target was overtaken; the next of one that nobody has applied
+            takes its place.
         held_back: Recommendations not listed because applying them did not help, by agent.
     """
 
@@ -78,7 +80,7 @@ def settle(
         shown, number, document = _on_trial(row, trial)
         published.append(shown)
         trials.append(_trial(shown, number, document))
-        if trial is not None and trial.state != RETIRED and number > trial.trial:
+        if trial is not None and trial.state != RETIRED and trial.applied and number > trial.trial:
             why = f"retired: a target beyond its interval was learned, trial {number} tests that"
             closed.append({"pattern_id": trial.pattern_id, "trial": trial.trial, "reason": why})
     return Settled(
@@ -121,6 +123,9 @@ def _on_trial(row: Record, trial: OpenTrial | None) -> tuple[Record, int, Record
     if trial is None:
         return row, 1, _document(row)
     known = trial.recommendation
+    if not trial.applied and trial.state != RETIRED:
+        same = not known or all(known.get(name) == row[name] for name in ("target", "action"))
+        return row, trial.trial if same else trial.trial + 1, _document(row)
     # A target that is learned again as it is stays, even where rounding has put it beyond its own interval.
     moved = _aim(row["target"]) != _aim(known.get("target", {})) and beyond(known.get("interval"), row["target"])
     if trial.state == RETIRED or moved:

@@ -32,12 +32,11 @@ def run_learning(days: Sequence[date]) -> str:
     Raises:
         LearningError: the run failed; the message names the step and the reason.
     """
-    job, database = build_defs().resolve_job_def(learn.name), DatabaseResource(url=os.environ["FEEDBACK_DATABASE_URL"]).open()
+    job = build_defs().resolve_job_def(learn.name)
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
-            # Ours from the start: before it takes the lock it would not say so itself.
-            tags=range_tags(days) | _ORIGIN_TAG | installation_tag(database),
+            tags=range_tags(days) | _ORIGIN_TAG | _owner(),
             asset_selection=None if days else [*REDUCE_ASSETS, *FORECAST_ASSETS],
             run_config=_QUIET,
             raise_on_error=False,
@@ -66,6 +65,14 @@ def _reason(events: Iterable[dg.DagsterEvent]) -> str:
         if event.event_type_value == "PIPELINE_FAILURE":
             return f"the run failed before its first step: {_last_line(event.job_failure_data.error)}"
     return "the run failed before its first step"
+
+
+def _owner() -> dict[str, str]:
+    """The tag of our installation: before the run takes the lock, it would not say itself whose it is."""
+    try:
+        return installation_tag(DatabaseResource(url=os.environ["FEEDBACK_DATABASE_URL"]).open())
+    except FeedbackError:
+        return {}  # what is the matter with the database fails the run as well, which says so
 
 
 def _last_line(error: "SerializableErrorInfo | None") -> str:

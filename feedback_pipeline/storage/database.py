@@ -143,12 +143,8 @@ class Database:
         return Database(_url("postgresql", self._parameters | {"dbname": name}))
 
     def sqlalchemy_url(self, name: str | None = None) -> str:
-        """URL for SQLAlchemy (`postgresql+psycopg2://`), of this database or of the sibling `name`; holds the password.
-
-        Its sessions are in UTC, as ours: Dagster keeps times without a zone, and takes them for UTC.
-        """
-        options = f"{self._parameters.get('options', '')} -c TimeZone=UTC".strip()
-        return _url("postgresql+psycopg2", self._parameters | {"dbname": name or self.name, "options": options})
+        """URL for SQLAlchemy (`postgresql+psycopg2://`), of this database or of the sibling `name`; holds the password."""
+        return _url("postgresql+psycopg2", self._parameters | {"dbname": name or self.name})
 
     def ensure_exists(self) -> bool:
         """Create the database where it is missing; True if it was created now.

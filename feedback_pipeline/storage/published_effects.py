@@ -28,8 +28,9 @@ _NOTHING_YET: Final = "on trial: nothing is decided yet"
 _GAVE_WAY: Final = "not recommended now: another recommendation about the same is"
 _NOT_FOUND: Final = "not recommended now: these reviews do not show it, or show ten others more surely"
 _KNOWN: Final = """
-    SELECT DISTINCT ON (pattern_id) pattern_id, trial, agent_name, state, low, recommendation, since
-    FROM pattern_effects ORDER BY pattern_id, trial DESC
+    SELECT DISTINCT ON (pattern_id) pattern_id, trial, agent_name, state, low, recommendation, since, EXISTS (
+        SELECT FROM learning_applications a WHERE (a.pattern_id, a.trial) = (e.pattern_id, e.trial)
+    ) AS applied FROM pattern_effects e ORDER BY pattern_id, trial DESC
 """
 _PUT_ASIDE: Final = """
     UPDATE pattern_effects e SET state = %s, p_on = 0, since = %s, reason = CASE WHEN EXISTS (
@@ -81,6 +82,11 @@ def write_trials(connection: Connection, run: Publication) -> int:
         "UPDATE pattern_effects e SET pattern_ids = n.pattern_ids, recommendation = coalesce(n.recommendation, e.recommendation),"
         " target = CASE WHEN n.recommendation IS NULL THEN e.target ELSE n.target END"
         " FROM new_trials n WHERE (e.pattern_id, e.trial) = (n.pattern_id, n.trial)"
+    )
+    # Nobody has applied them; whoever does it now still learns from it, and no trial does.
+    connection.execute(
+        "DELETE FROM pattern_effects e USING new_trials n WHERE e.pattern_id = n.pattern_id AND e.trial < n.trial AND e.state <> %s",
+        (RETIRED,),
     )
     opened = connection.execute(
         "INSERT INTO pattern_effects (pattern_id, trial, agent_name, state, p_on, target, recommendation, pattern_ids, reason,"

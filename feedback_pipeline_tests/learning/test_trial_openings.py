@@ -67,6 +67,19 @@ def test_on_trial_the_target_stays_within_its_interval(state: str) -> None:
     assert found.closed.empty
 
 
+@pytest.mark.parametrize("state", [PROBATION, CANDIDATE])
+def test_what_nobody_has_applied_is_published_as_it_is_learned_under_the_next_number(state: str) -> None:
+    found = settled(frame(row(minimum=440.0, confidence=0.8)), replace(trial(state, number=3), applied=False))
+    (one,) = found.recommendations.to_dict("records")
+    assert (one["target"]["min"], one["text"]) == (440.0, "keep 440.0")
+    assert found.trials["trial"].tolist() == [4]
+    assert found.trials["recommendation"][0]["target"]["min"] == 440.0
+    assert found.closed.empty, "there is nothing to close"
+    same = settled(frame(row(text="keep 400, shown more surely")), replace(trial(state, number=3), applied=False))
+    assert same.recommendations["text"].tolist() == ["keep 400, shown more surely"]
+    assert same.trials["trial"].tolist() == [3]
+
+
 def test_a_target_beyond_the_interval_opens_the_next_trial() -> None:
     found = settled(frame(row(minimum=451.0)), trial(number=3))
     assert found.recommendations["target"][0]["min"] == 451.0
