@@ -36,8 +36,8 @@ class Settled:
         recommendations: Rows as those given, with what is on trial as it is there, ranked anew.
         trials: pattern_id, trial, agent_name, recommendation (document), pattern_keys: the trial of each that was found and is
             listed or held back (recommendation None = it stays as it is). A trial that is not there yet is opened.
-        closed: pattern_id, trial, reason of each applied trial whose target was overtaken; the next of one that nobody has applied
-            takes its place.
+        closed: pattern_id, trial, reason of each applied trial whose target was overtaken; one that nobody has applied gives its
+            place to the next.
         held_back: Recommendations not listed because applying them did not help, by agent.
     """
 

@@ -83,9 +83,10 @@ def write_trials(connection: Connection, run: Publication) -> int:
         " target = CASE WHEN n.recommendation IS NULL THEN e.target ELSE n.target END"
         " FROM new_trials n WHERE (e.pattern_id, e.trial) = (n.pattern_id, n.trial)"
     )
-    # Nobody has applied them; whoever does it now still learns from it, and no trial does.
+    # Nobody has applied them: they give their place to the next.
     connection.execute(
-        "DELETE FROM pattern_effects e USING new_trials n WHERE e.pattern_id = n.pattern_id AND e.trial < n.trial AND e.state <> %s",
+        "DELETE FROM pattern_effects e USING new_trials n"
+        " WHERE e.pattern_id = n.pattern_id AND e.trial < n.trial AND e.state <> %s",
         (RETIRED,),
     )
     opened = connection.execute(
