@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from feedback_pipeline.errors import FeedbackError, StoreError
-from feedback_pipeline.sdk.lines import NO_RECORD, batches, spooled
+from feedback_pipeline.sdk.lines import NO_RECORD, batches, in_order, spooled
 from feedback_pipeline.sdk.refused import Refused
 from feedback_pipeline.sdk.segments import Segment
 from feedback_pipeline.sdk.spool import Spool
@@ -134,7 +134,7 @@ class Delivery:
         if self._progress.segment != segment:
             self._progress = _Progress(segment)
         progress = self._progress
-        for kind, items in batches(segment.lines()[progress.done :]):
+        for kind, items in batches(in_order(segment.lines())[progress.done :]):
             self._deliver(kind, items, progress)
         waiting = [line for line in progress.early if line in self._early]
         if not waiting:

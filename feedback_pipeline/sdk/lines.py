@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from feedback_pipeline.errors import UserError
 from feedback_pipeline.schemas.executions import MAX_BATCH
-from feedback_pipeline.sdk.encoding import MODELS, encoded
+from feedback_pipeline.sdk.encoding import MODELS, REVIEWS, encoded
 
 Finish = Callable[[], Mapping[str, Any]]
 """Makes the fields of a record, in the background."""
@@ -61,6 +61,13 @@ def unspooled(line: bytes) -> tuple[str, bytes]:
     """The kind and the record of a line of the spool, which is not parsed for that; `NO_RECORD` and the line if it is none."""
     found = _LINE.fullmatch(line)
     return (found[1].decode(), found[2]) if found else (NO_RECORD, line)
+
+
+def in_order(lines: Sequence[bytes]) -> list[bytes]:
+    """Kind by kind, so that batches are full, each kind in the order given; reviews last, since they need their execution."""
+    kinds = [unspooled(line)[0] for line in lines]
+    places = sorted(range(len(lines)), key=lambda place: (kinds[place] == REVIEWS, kinds[place]))
+    return [lines[place] for place in places]
 
 
 def batches(lines: Sequence[bytes]) -> Iterator[tuple[str, list[bytes]]]:

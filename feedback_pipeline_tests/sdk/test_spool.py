@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from feedback_pipeline.errors import StoreUnavailable
+from feedback_pipeline.sdk.lines import NO_RECORD, batches, in_order, spooled
 from feedback_pipeline.sdk.spool import SEGMENT_BYTES, Spool
 
 
@@ -126,3 +127,12 @@ def test_a_folder_that_is_private(tmp_path: Path) -> None:
     found = [tmp_path / "spool", *(tmp_path / "spool").rglob("*")]
     assert len(found) == 4
     assert not any(path.stat().st_mode & 0o077 for path in found)
+
+
+def test_a_segment_is_sent_kind_by_kind_and_reviews_last() -> None:
+    kinds = ["reviews", "applications", "executions", "applications", "executions", "reviews"]
+    lines = [spooled(kind, b'{"n":%d}' % place) for place, kind in enumerate(kinds)]
+    sent = list(batches(in_order([*lines, b"no record"])))
+    assert sent[0] == (NO_RECORD, [b"no record"])
+    places = [(kind, [json.loads(item)["n"] for item in items]) for kind, items in sent[1:]]
+    assert places == [("applications", [1, 3]), ("executions", [2, 4]), ("reviews", [0, 5])]
