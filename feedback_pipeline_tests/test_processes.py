@@ -149,9 +149,12 @@ def test_a_group_that_is_empty_is_forgotten(tmp_path: Path, monkeypatch: pytest.
 def test_asking_twice_ends_a_stubborn_child_at_once(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     begun = time.monotonic()
+    # What a shell starts in the background ignores Ctrl-C, and passes that on to these tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), Children([_service(STUBBORN, str(file))], dict(os.environ)):
         _eventually(lambda: _pids(file))
     _eventually(lambda: not any(map(_lives, _pids(file))))
+    signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < STOP_PATIENCE_S
 
 
