@@ -243,6 +243,10 @@ def _variables(settings: Settings, database: Database, dagster_home: Path, dagst
         **_triggers(settings),
         "DAGSTER_HOME": str(dagster_home),
         DAGSTER_URL_VARIABLE: dagster_url,
+        # Dagster takes the times that a server writes, which have no zone, to be in UTC.
+        "PGTZ": "UTC",
+        # A server that does not answer keeps its sensors waiting for so long at most.
+        "PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT", "10"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         # Events of a range of days are written in batches: one statement instead of one for each day.
         "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", "500"),

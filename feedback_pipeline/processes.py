@@ -189,19 +189,40 @@ class Children:
         click.echo(click.style(f"{service.name:<{self._width}} | ", fg=self._colors[service.name]) + line)
 
 
-def wait_for_stop(ticks: Sequence[Callable[[], None]]) -> None:
-    """Calls every tick, in order, about five times a second until Ctrl-C, SIGTERM or the end of the terminal asks to stop."""
+def wait_for_stop(ticks: Sequence[Callable[[], None]], beside: Sequence[Callable[[], None]] = ()) -> None:
+    """Calls every tick about five times a second until Ctrl-C, SIGTERM or the end of the terminal asks to stop.
+
+    What a tick raises is raised here.
+
+    Args:
+        ticks: called in order.
+        beside: called in a daemon thread each: one that hangs, as in a store that does not answer, holds up neither the others
+            nor the end, and is left behind then.
+    """
     asked = threading.Event()
+    failures: list[Exception] = []
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         asked.set()
 
+    def repeat(tick: Callable[[], None]) -> None:
+        try:
+            while not asked.wait(POLL_S):
+                tick()
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            failures.append(error)
+
     before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
+        for tick in beside:
+            threading.Thread(target=repeat, args=(tick,), daemon=True).start()
         while not asked.wait(POLL_S):
             for tick in ticks:
                 tick()
+            if failures:
+                raise failures[0]
     finally:
+        asked.set()
         for number, handler in before.items():
             signal.signal(number, handler)
 

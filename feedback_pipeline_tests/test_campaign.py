@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = {
     *("run process killed", "daemon killed", "connections broken", "code server killed", "disk filled", "Postgres killed"),
-    "whole group killed",
+    *("second daemon", "whole group killed"),
 }
 
 

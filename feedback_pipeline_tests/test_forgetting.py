@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from feedback_pipeline.learning_pass.forgetting_steps import Installation
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import World, simulate
 from feedback_pipeline.simulation.writing import write_world
+from feedback_pipeline.storage.bulk import stable_id
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.forget_receipts import (
     BEGUN_AGAIN,
@@ -35,11 +36,13 @@ from feedback_pipeline.storage.forget_receipts import (
     read_unfinished,
     unfinished_receipts,
 )
+from feedback_pipeline.storage.installation import read_installation
 from feedback_pipeline.storage.reading_models import read_champion
 from feedback_pipeline.storage.reviews_intake import insert_reviews
 from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline_tests.passes import Pass
 from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
+from feedback_pipeline_tests.storage.tracking_stores import trained
 from feedback_pipeline_tests.test_reference import tables_of
 from feedback_pipeline_tests.traces import traces
 
@@ -53,17 +56,18 @@ class Killed(BaseException):
 
 @dataclass
 class FakeTracking:
-    """Counts what would be removed from MLflow, or is away."""
+    """Notes what would be kept in MLflow, or is away."""
 
     away: bool = False
-    removed: list[list[int]] = field(default_factory=list)
+    kept: list[list[int]] = field(default_factory=list)
 
-    def remove_trainings(self, forgotten: Collection[int], installation: str, day: str) -> None:
+    def remove_trainings(self, kept: Collection[int], installation: str, day: str) -> list[int]:
         assert installation
         assert day
         if self.away:
             raise StoreUnavailable("MLflow is away")
-        self.removed.append(sorted(forgotten))
+        self.kept.append(sorted(kept))
+        return []
 
 
 @dataclass
@@ -260,7 +264,7 @@ def test_what_goes_with_a_reviewer(bench: Bench) -> None:
     # The model that knew them is champion no more, and has no files any more.
     with bench.database.snapshot() as connection:
         assert read_champion(connection) is None
-    assert bench.tracking.removed == [[1]]
+    assert bench.tracking.kept == [[]]
     assert bench.execute("SELECT tags ? 'forgotten', champion_until >= champion_since FROM quality_models") == [(True, True)]
     assert document["model_versions"] == [1]
 
@@ -324,6 +328,79 @@ def test_a_question_to_a_reviewer_goes_with_its_trial(bench: Bench) -> None:
     assert bench.traces(name) == set()
 
 
+def _put_aside(bench: Bench, agent: str, reviewer: str, feature: str) -> str:
+    """The trial of a question that is not recommended any more, with an application; the id, as a pass computes it."""
+    question = str(stable_id("recommendation", agent, f"ask_reviewer_standard | {feature} | {reviewer}"))
+    bench.execute(
+        "INSERT INTO pattern_effects (pattern_id, trial, agent_name, state, p_on, target, reason, since, started_at)"
+        " SELECT %s, trial, %s, state, 0, '{}', 'was on trial', now(), now()"
+        " FROM (VALUES (1, 'retired'), (2, 'candidate')) AS trials (trial, state)",
+        *(question, agent),
+    )
+    bench.execute(
+        "INSERT INTO learning_applications VALUES (gen_random_uuid(), %s, 1, %s, %s, true, .5, NULL, now())",
+        *(question, agent, str(uuid.uuid4())),
+    )
+    return question
+
+
+def test_questions_that_were_put_aside_go_too(bench: Bench) -> None:
+    """Their trials name nobody but by a hash that whoever knows the reviewer can compute."""
+    name, other = bench.people()[:2]
+    agent, second = sorted(set(bench.world.reviews["agent_name"]))
+    # Own features of the agents: one is known from the model of the reviewer, one from a trial, one from a correlation.
+    bench.execute(
+        'UPDATE human_preference_models SET style_preferences = \'{"slopes": {"emojis": {}}}\' WHERE reviewer_id = %s'
+        " AND model_version = 1",
+        name,
+    )
+    bench.execute(
+        "INSERT INTO pattern_effects (pattern_id, trial, agent_name, state, p_on, target, recommendation, reason, since,"
+        " started_at) VALUES ('p', 1, %s, 'candidate', 0, '{}', '{\"feature\": \"hedges\"}', 'not now', now(), now())",
+        agent,
+    )
+    bench.execute(
+        "INSERT INTO feedback_quality_correlations (agent_name, agent_output_feature, human_feedback_aspect, sample_size)"
+        " VALUES (%s, 'puns', 'overall', 9)",
+        agent,
+    )
+    asked = [_put_aside(bench, agent, name, feature) for feature in ("word_count", "emojis", "hedges", "puns")]
+    asked += [_put_aside(bench, second, name, feature) for feature in ("reasoning_length", "emojis")]
+    others = _put_aside(bench, agent, other, "word_count")
+    counts = forget(bench.installation, "reviewer", name)["counts"]
+    assert (counts["pattern_effects"], counts["learning_applications"]) == (2 * len(asked), len(asked))
+    assert "agent_recommendations" not in counts
+    left = bench.execute("SELECT DISTINCT pattern_id FROM pattern_effects ORDER BY 1")
+    assert left == sorted([(others,), ("p",)])
+    assert bench.execute("SELECT pattern_id FROM learning_applications") == [(others,)]
+    assert bench.traces(name, *asked) == set()
+
+
+def test_a_model_whose_training_died_before_it_was_written_down_goes(
+    bench: Bench, make_database: Callable[[str], Database], mlflow_template: str, tmp_path: Path
+) -> None:
+    """MLflow has its version, Postgres has not; what the forgetting trains itself stays."""
+    tracking = Tracking(make_database(mlflow_template).sqlalchemy_url(), str(tmp_path / "mlflow"))
+    with bench.database.connect() as connection:
+        own = read_installation(connection).id
+    known, lost = trained(tracking, 5.0, own), trained(tracking, 6.0, own)
+
+    def relearn(days: Sequence[date]) -> str:
+        fresh = trained(tracking, 7.0, own)
+        with bench.database.connect() as connection:
+            champion_says(connection, [], fresh)
+        return bench._relearn(days)
+
+    document = forget(dataclasses.replace(bench.installation, tracking=tracking, relearn=relearn), "reviewer", bench.people()[0])
+    fresh, *others = tracking.models.versions()
+    assert (fresh.number, fresh.has_files, document["champion"]) == (lost + 1, True, lost + 1)
+    assert tracking.models.load(fresh.number).columns
+    assert [(version.number, version.has_files, "forgotten" in version.tags) for version in others] == [
+        *((lost, False, True), (known, False, True))
+    ]
+    assert document["model_versions"] == [known, lost]
+
+
 def test_an_unknown_id_changes_nothing(bench: Bench) -> None:
     tables = ("review_feedback", "quality_forecasts", "human_preference_models", "feedback_changes", "forget_receipts")
     before = [bench.count(table) for table in tables]
@@ -336,7 +413,7 @@ def test_an_unknown_id_changes_nothing(bench: Bench) -> None:
     assert [bench.count(table) for table in tables] == before
     with bench.database.snapshot() as connection:
         assert read_champion(connection) is not None
-    assert (bench.relearned, bench.tracking.removed) == ([], [])
+    assert (bench.relearned, bench.tracking.kept) == ([], [])
 
 
 def test_several_unfinished_ones_share_one_pass_and_say_how_to_go_on(bench: Bench) -> None:
@@ -365,7 +442,7 @@ def test_several_unfinished_ones_share_one_pass_and_say_how_to_go_on(bench: Benc
     assert read_unfinished(bench.database) == []
     with bench.database.connect() as connection:
         assert unfinished_receipts(connection) == 0
-    assert (len(bench.relearned), bench.tracking.removed) == (1, [[1]])
+    assert (len(bench.relearned), bench.tracking.kept) == (1, [[]])
     assert bench.traces(first, second, third) == set()
 
 
@@ -419,7 +496,7 @@ def test_before_anything_was_learned_nothing_is_learned(database: Database, tmp_
     bench = Bench(Pass.at(database, tmp_path), small_world)
     document = forget(bench.installation, "reviewer", bench.people()[0])
     assert (document["learning_run_id"], document["champion"], document["model_versions"]) == (None, None, [])
-    assert (bench.relearned, bench.tracking.removed) == ([], [])
+    assert (bench.relearned, bench.tracking.kept) == ([], [[]])
     assert bench.traces(bench.people()[0]) == set()
 
 
@@ -499,16 +576,91 @@ def test_a_transaction_that_is_open_all_the_while_is_waited_for(bench: Bench) ->
     assert bench.traces(name, "late marmalade") == set()
 
 
-def test_whoever_begins_to_write_later_does_not_hold_it_up(bench: Bench) -> None:
+def _until_it_is(bench: Bench, state: str) -> Receipt:
+    deadline = time.monotonic() + 60
+    while True:
+        (receipt,) = read_unfinished(bench.database)
+        if receipt.state == state:
+            return receipt
+        assert time.monotonic() < deadline, receipt.state
+        time.sleep(0.05)
+
+
+def test_whoever_begins_to_write_later_holds_up_nothing_but_the_cleaning(bench: Bench) -> None:
     first, second = bench.people()[:2]
     with ThreadPoolExecutor(1) as pool, _writer(bench, REVIEW, first) as early:
         forgetting = pool.submit(forget, bench.installation, "reviewer", first)
         _until_it_waits(bench)
         with _writer(bench, REVIEW, second):
             early.rollback()
-            document = forgetting.result(60)
+            assert _until_it_is(bench, "swept").target is None
+            assert not forgetting.done()
+        document = forgetting.result(60)
     assert document["state"] == "done"
     assert BEGUN_AGAIN not in document["counts"]
+
+
+@contextmanager
+def _named_session(database: Database, name: str) -> Iterator[Connection]:
+    with contextlib.closing(database.connect()) as connection:
+        connection.execute("SELECT set_config('application_name', %s, false)", (name,))
+        connection.commit()
+        yield connection
+
+
+def _hold_snapshot(connection: Connection) -> None:
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SELECT count(*) FROM review_feedback")
+
+
+def _write(connection: Connection) -> None:
+    """A snapshot that is taken meanwhile, in any database, begins there: it may come between a look and VACUUM."""
+    connection.execute("SELECT pg_current_xact_id()")
+
+
+@pytest.mark.parametrize(("begin", "elsewhere"), [(_hold_snapshot, False), (_write, True)])
+def test_a_snapshot_that_may_still_see_deleted_rows_is_waited_for(
+    bench: Bench, postgres_server: Database, begin: Callable[[Connection], None], elsewhere: bool
+) -> None:
+    """VACUUM would leave the rows in their pages and say nothing."""
+    name = bench.people()[0]
+    impatient = dataclasses.replace(bench.installation, snapshots_may_take_s=0.3)
+    database = postgres_server if elsewhere else bench.database
+    with ThreadPoolExecutor(1) as pool, _named_session(database, "dump of the night") as older:
+        begin(older)
+        pid = older.info.backend_pid
+        said = (
+            rf"older snapshot may see them; end process {pid} \(dump of the night\), open since \d{{4}}-[^;]* UTC; the rows are"
+        )
+        with pytest.raises(StoreUnavailable, match=said):
+            forget(impatient, "reviewer", name)
+        (unfinished,) = read_unfinished(bench.database)
+        assert unfinished.state == "swept"
+        assert re.search(said, unfinished.document["failure"]["reason"])
+        assert elsewhere or _dead_rows(bench) > 0
+        finishing = pool.submit(finish_forgetting, bench.installation)
+        with pytest.raises(TimeoutError):
+            finishing.result(1)
+        older.rollback()
+        (document,) = finishing.result(60)
+    assert (document["state"], document["failure"]) == ("done", None)
+    assert _dead_rows(bench) == 0
+
+
+def _dead_rows(bench: Bench) -> int:
+    """That VACUUM has to leave in the pages of the reviews."""
+    notices: list[str] = []
+    with bench.database.connect(autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        connection.execute("VACUUM (VERBOSE) review_feedback")
+    found = [int(dead) for notice in notices for dead in re.findall(r"(\d+) are dead but not yet removable", notice)]
+    assert found
+    return sum(found)
+
+
+def test_a_snapshot_of_another_database_holds_nothing(bench: Bench, postgres_server: Database) -> None:
+    with postgres_server.snapshot():
+        assert forget(bench.installation, "reviewer", bench.people()[0])["state"] == "done"
 
 
 def test_a_late_part_of_a_content_is_known_by_what_has_gone(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback_pipeline.errors import StoreError
-from feedback_pipeline.processes import STARTS_ALLOWED, STOP_PATIENCE_S, Children, Service, run_in_foreground
+from feedback_pipeline.processes import STARTS_ALLOWED, STOP_PATIENCE_S, Children, Service, run_in_foreground, wait_for_stop
 
 # Names of children go to a file, since what they print belongs to the terminal.
 SLEEPER = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
@@ -243,6 +243,18 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     _eventually(lambda: not any(map(_lives, _pids(file))))
+
+
+def test_what_is_called_beside_the_others_ends_the_wait_when_it_fails() -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        called.append("beside")
+        raise StoreError("the store holds something unexpected")
+
+    with pytest.raises(StoreError, match="something unexpected"):
+        wait_for_stop([lambda: called.append("tick")], beside=[fail])
+    assert called.count("beside") == 1
 
 
 @pytest.mark.parametrize(

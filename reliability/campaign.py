@@ -2,13 +2,14 @@
 
     python -m reliability.campaign [--minutes 20] [--seed 1]
 
-Writers insert, edit, back-date and delete reviews, some in transactions that stay open; readers poll what is published; meanwhile
-processes are killed, the feature store's disk fills and connections break, in turn. At the end it waits until everything is
-learned and compares the feature store and the published tables row by row with what a fresh installation learns from the same
-database. The last line is `lost 0 doubled 0 mixed 0`: reviews missing from what was learned, reviews in it too often, rows from
-two learning runs in one look or published otherwise than by the fresh one. Exit status 1 if it is another, if a fault was not
-followed by a learning run begun after it, if a kind of fault found nothing to hit, if `up` itself ended and nobody had killed it,
-or if it left processes behind.
+Writers insert, edit, back-date and delete reviews, some in transactions that stay open; readers poll what is published;
+meanwhile processes are killed, a second daemon runs, the feature store's disk fills and connections break, in turn. At the end
+it waits until everything is learned and compares the feature store and the published tables row by row with what a fresh
+installation learns from the same database. The last line is `lost 0 doubled 0 mixed 0`: reviews missing from what was learned,
+reviews in it too often, rows from two learning runs in one look or published otherwise than by the fresh one. Exit status 1 if
+it is another, if a fault was not followed by a learning run begun after it, if a kind of fault found nothing to hit, if `up`
+itself ended and nobody had killed it, if it left processes behind, or if two runs were made for the same attempt to learn the
+same changes.
 
 It ends when the time is over and every kind of fault has been injected.
 """
@@ -38,7 +39,7 @@ from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.pass_lock import pass_is_running
 from reliability.faults import Disk, Faults
-from reliability.invariants import Verdict, compare
+from reliability.invariants import Verdict, attempts_made_twice, compare
 from reliability.processes_of import await_end, server
 from reliability.readers import Reader
 from reliability.service import Service, environment
@@ -70,12 +71,14 @@ class Story:
             (one that was under way proves nothing), None = there was none before the next fault.
         restarts: How often `up` had to be started again although nobody had killed it.
         left_behind: Processes that outlived the end of `up`.
+        twice: Attempts to learn the same changes that more than one run was made for.
     """
 
     kinds: Collection[str]
     recoveries: list[tuple[str, float | None]] = field(default_factory=list)
     restarts: int = 0
     left_behind: int = 0
+    twice: int = 0
 
     def failings(self) -> list[str]:
         """What should not have happened, whatever was learned in the end."""
@@ -87,6 +90,8 @@ class Story:
             found.append(f"`up` itself ended and was started again {self.restarts} times")
         if self.left_behind:
             found.append(f"{self.left_behind} processes outlived the end of `up`")
+        if self.twice:
+            found.append(f"{self.twice} attempts to learn the same changes have more than one run")
         return found
 
 
@@ -139,6 +144,7 @@ def campaign(home: Path, disk: Disk, seconds: float, seed: int) -> tuple[Verdict
         done_reading.set()
         reader.join()
         story.left_behind = service.stop()
+        story.twice = attempts_made_twice(held.sibling("dagster"))
         settings = Settings(home=home, database_url=SecretStr(database.url), store_url=None)
         found = compare(database, settings)
     _tell(story, writers, reader, quiet_after)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,14 @@ import psycopg
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage.database import Database
-from reliability.processes_of import kill, postmaster, processes
+from reliability.processes_of import kill, postmaster, processes, start_twin
 from reliability.service import Service
 
 DISK_BYTES: Final = 256 * 1024 * 1024
 _FULL_FOR_S: Final = 8.0
 _RUN_APPEARS_S: Final = 30.0
+# It imports for some seconds, and then looks as often as the other.
+_SECOND_DAEMON_S: Final = 25.0
 
 
 class Disk:
@@ -45,13 +48,11 @@ class Disk:
         if not self.is_mount:
             return _limit_files(home)
         filler = self._folder / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"\0" * (1 << 20))
-                    file.flush()
-            except OSError:  # full
-                time.sleep(_FULL_FOR_S)
+        # Without a buffer: what does not fit is not tried again when the file is closed.
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"\0" * (1 << 20)):
+                pass
+        time.sleep(_FULL_FOR_S)
         filler.unlink()
         return 1
 
@@ -87,6 +88,7 @@ class Faults:
             "run process killed": self._run_process,
             "daemon killed": lambda: kill(processes(self.home, "dagster._daemon")),
             "connections broken": self._connections,
+            "second daemon": self._second_daemon,
             "code server killed": lambda: kill(processes(self.home, "dagster", "api", "grpc")),
             "disk filled": lambda: self.disk.fill(self.home),
             "Postgres killed": lambda: kill(postmaster(self.home)),
@@ -102,6 +104,17 @@ class Faults:
             if found:
                 return kill(found)
             time.sleep(0.1)
+        return 0
+
+    def _second_daemon(self) -> int:
+        """Beside that of `up`, until it is killed: both look at the same reviews."""
+        for pid in processes(self.home, "dagster._daemon"):
+            twin = start_twin(pid)
+            if twin is not None:
+                time.sleep(_SECOND_DAEMON_S)
+                twin.kill()
+                twin.wait()
+                return 1
         return 0
 
     def _connections(self) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from feedback_pipeline.orchestration.run_states import ATTEMPT_TAG, BATCH_TAG
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.feature_store import FeatureStore
@@ -21,6 +22,12 @@ _REVIEWS: Final = b"""
     JOIN (SELECT DISTINCT agent_name, execution_id FROM agent_performance WHERE status = 'success') p
       ON p.execution_id = w.workflow_execution_id
     WHERE r.reviewed_at < current_date + 1"""
+
+_TWICE: Final = b"""
+    SELECT count(*) FROM (
+        SELECT FROM run_tags b JOIN run_tags a USING (run_id) WHERE b.key = %(batch)s AND a.key = %(attempt)s
+        GROUP BY b.value, a.value HAVING count(*) > 1
+    ) AS repeated"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,13 @@ def compare(database: Database, settings: Settings) -> Verdict:
         max((known - expected).total(), (learned - by_hand).total()),
         otherwise,
     )
+
+
+def attempts_made_twice(dagster: Database) -> int:
+    """How many attempts to learn the same changes have more than one run, in the database of Dagster."""
+    with dagster.connect() as connection:
+        ((twice,),) = connection.execute(_TWICE, {"batch": BATCH_TAG, "attempt": ATTEMPT_TAG}).fetchall()
+    return int(twice)
 
 
 def _reviews(database: Database) -> Rows:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,6 +34,16 @@ def postmaster(home: Path) -> list[int]:
         return [int(file.read_text().splitlines()[0])]
     except (OSError, IndexError, ValueError):
         return []
+
+
+def start_twin(pid: int) -> "subprocess.Popen[bytes] | None":
+    """Start the command of a process once more, in the same environment; None if it has ended."""
+    command, variables = (_read(pid, name).decode(errors="surrogateescape").split("\0") for name in ("cmdline", "environ"))
+    if not command[0]:
+        return None
+    environment = dict(entry.split("=", 1) for entry in variables if "=" in entry)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command[:-1], env=environment, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
 def kill(pids: Iterable[int]) -> int:

@@ -89,7 +89,7 @@ def serve(environment: Environment) -> None:
         if environment.serves_mlflow:
             ready.append(_announce_when_ready("MLflow UI", mlflow, "health"))
         announcements = [_every(ANSWER_EVERY_S, announce) for announce in ready]
-        wait_for_stop([children.watch, *announcements, *_maintenance(environment, look)])
+        wait_for_stop([children.watch, *announcements], beside=_maintenance(environment, look))
         click.echo("Stopping ...")
 
 
@@ -199,6 +199,8 @@ def _dagster_services(settings: Settings, folder: Path) -> list[Service]:
 
 
 def _maintenance(environment: Environment, orphans: Callable[[], list[str]]) -> list[Callable[[], None]]:
+    """What asks the stores, and waits as long as they take: the embedded server may recover for minutes."""
+
     def report_orphans() -> None:
         for run_id in orphans():
             click.echo(f"Run {run_id} had lost its process; it is marked as failed.")

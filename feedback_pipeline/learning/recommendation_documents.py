@@ -144,6 +144,11 @@ def of_contradiction(row: Support, label: str) -> Document:
     return _document(ASK, {"reviewer": label, "wants": opposite}, Effect(OVERALL, POINTS, math.nan, [math.nan] * 2), text, action)
 
 
+def question_identity(feature: str, reviewer_id: str) -> str:
+    """The meaning of a question to a reviewer, without its numbers."""
+    return f"{ASK_REVIEWER_STANDARD} | {feature} | {reviewer_id}"
+
+
 def _range_action(support: Support, low: float | None, high: float | None) -> Document:
     own = _OWN_ACTION.get(support["feature"]) if support["direction"] > 0 and low is not None else None
     return {"kind": own or TARGET_RANGE, "feature": support["feature"], "min": low, "max": high}

@@ -253,7 +253,7 @@ def _ask(row: Record, against: Record, reviewer: str) -> Record:
         made
         | {name: against[name] for name in ("agent_name", "feature", "n_contents", "n_reviewers")}
         | {
-            "identity": f"{made['kind']} | {row['feature']} | {row['reviewer_id']}",
+            "identity": documents.question_identity(row["feature"], row["reviewer_id"]),
             "confidence": float(row["confidence"]),
             "q_value": float(row["q_value"]),
             "gain": None,

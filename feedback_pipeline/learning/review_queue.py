@@ -54,16 +54,6 @@ def lowest_approval(p_approve: Floats) -> Floats:
     return -p_approve
 
 
-def most_to_learn(variance: Floats, reviews_of_reviewer: Ints) -> Floats:
-    """Priority that reads first what the model learns most from: variance x (1 + 1 / (1 + reviews of that reviewer)).
-
-    Args:
-        variance: Of the forecast (N,), squared points.
-        reviews_of_reviewer: Reviews the model knows of the reviewer who would read it (N,).
-    """
-    return np.asarray(variance * (1.0 + 1.0 / (1.0 + reviews_of_reviewer)), dtype=np.float64)
-
-
 def daily_seed(seed: int, day: date) -> int:
     """Seed of the random list of one day: whoever asks again that day sees the same queue.
 

@@ -93,13 +93,13 @@ class Runs:
         in_flight: The run that is queued or under way, and since when; None = none is.
         failed: When runs ended that failed since the last publication, whatever they were to learn; latest first.
         failed_of_batch: How many of them were started for this batch.
-        of_batch: How many runs were ever started for this batch.
+        attempts: Number of the last attempt for this batch; those before it may have been deleted.
     """
 
     in_flight: tuple[str, datetime] | None = None
     failed: Sequence[datetime] = ()
     failed_of_batch: int = 0
-    of_batch: int = 0
+    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def decide(pending: Pending, runs: Runs, policy: Policy, now: datetime) -> Run |
     """
     if runs.in_flight is not None:
         run_id, begun = runs.in_flight
-        return Wait("in_flight", f"learn run {run_id[:8]} is queued or under way since {since(begun)}")
+        return Wait("in_flight", f"run {run_id[:8]} is queued or under way since {since(begun)}")
     if not pending.batch_id:
         return Skip("nothing has changed since the last learning run")
     due = _due(pending, policy, now)
@@ -177,7 +177,7 @@ def after_failures(batch_id: str, due: str, runs: Runs, policy: Policy, now: dat
         return Wait(held.kind, f"{due}; {held.reason}")
     kind = "retry" if runs.failed_of_batch else "fired"
     retried = f"; retry {runs.failed_of_batch} of {MAX_RETRIES}" if runs.failed_of_batch else ""
-    return Run(kind, due + retried, batch_id, runs.of_batch + 1)
+    return Run(kind, due + retried, batch_id, runs.attempts + 1)
 
 
 def _due(pending: Pending, policy: Policy, now: datetime) -> str | None:

@@ -5,7 +5,8 @@
     relearned   a learning pass has published everything again without them, and trained a model
     retrained   the files of the models before are gone from MLflow
     swept       nothing of them has come meanwhile; the receipt holds only the hash of the id
-    done        Postgres has dropped the deleted rows from its pages, and their values from its statistics
+    done        Postgres has dropped the deleted rows from its pages, and their values from its statistics; nobody had a snapshot
+                any more that is older than the deletion, for which it would have left them there
 
 Each step can be repeated. Where rows have come meanwhile, such as those of a transaction that was open when it began, they are
 deleted and all steps are taken anew.
@@ -34,11 +35,12 @@ from feedback_pipeline.storage.forget_receipts import (
 )
 from feedback_pipeline.storage.forgotten_keys import find_target
 from feedback_pipeline.storage.forgotten_rows import SOURCES, clean_pages, delete_rows, sweep_rows
+from feedback_pipeline.storage.forgotten_snapshots import wait_for_snapshots
 from feedback_pipeline.storage.forgotten_writers import wait_for_writers
 from feedback_pipeline.storage.installation import read_installation
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
 from feedback_pipeline.storage.published_forecasts import retire_models
-from feedback_pipeline.storage.reading_models import read_champion
+from feedback_pipeline.storage.reading_models import read_champion, read_lasting
 from feedback_pipeline.storage.tracking import Tracking
 
 Relearn = Callable[[Sequence[date]], str]
@@ -56,6 +58,7 @@ class Installation:
         relearn: Runs a learning pass; raises where it fails.
         on_wait: Called where another learning pass has to be waited for.
         writers_may_take_s: How long the end of a transaction that writes to the source tables is waited for.
+        snapshots_may_take_s: How long the end of a snapshot that is older than the deletion is waited for.
     """
 
     database: Database
@@ -64,6 +67,7 @@ class Installation:
     relearn: Relearn
     on_wait: Callable[[], None] = lambda: None
     writers_may_take_s: float = 600.0
+    snapshots_may_take_s: float = 600.0
 
 
 def _withdrawn(installation: Installation, receipts: Sequence[Receipt]) -> None:
@@ -108,15 +112,19 @@ def _relearned(installation: Installation, receipts: Sequence[Receipt]) -> None:
 
 
 def _retrained(installation: Installation, receipts: Sequence[Receipt]) -> None:
-    """Nobody trains meanwhile: a training that is under way would be taken for one that ended early."""
+    """Nobody trains meanwhile: a training that is under way would be taken for one that ended early.
+
+    Also where nothing was learned: the first pass may have died once it had trained, and before it published anything.
+    """
     database = installation.database
-    versions = {version for receipt in receipts for version in receipt.model_versions}
     with learning_pass_lock(database, installation.on_wait):
-        if versions or _has_learned(database):
-            with database.connect() as connection:
-                own = read_installation(connection).id
-            installation.tracking.remove_trainings(versions, own, utc_now().date().isoformat())
-        _advance(database, receipts, RETRAINED)
+        with database.connect() as connection:
+            own, kept = read_installation(connection).id, read_lasting(connection)
+        gone = installation.tracking.remove_trainings(kept, own, utc_now().date().isoformat())
+        with database.connect() as connection:
+            for receipt in receipts:
+                versions = sorted({*receipt.model_versions, *gone})
+                advance(connection, receipt, RETRAINED, utc_now(), model_versions=versions)
 
 
 def _swept(installation: Installation, receipts: Sequence[Receipt]) -> None:
@@ -148,6 +156,7 @@ def _sweep(connection: Connection, receipt: Receipt) -> bool:
 
 
 def _done(installation: Installation, receipts: Sequence[Receipt]) -> None:
+    wait_for_snapshots(installation.database, installation.snapshots_may_take_s)
     clean_pages(installation.database)
     _advance(installation.database, receipts, DONE)
 

@@ -122,8 +122,6 @@ def _record(
     now: datetime,
     shifted: pd.DataFrame,
 ) -> PredictorOutcome:
-    with database.connect() as connection:
-        installation = read_installation(connection).id
     rows, chosen = training.rows, training.choice.name
     against, reason = _against_champion(tracking, training, champion)
     importance = forward_importance(
@@ -134,6 +132,9 @@ def _record(
     shared = {"learning_run_id": learning_run_id, "seed": settings.seed} | {
         name: counts[name] for name in ("window_first", "window_last")
     }
+    # In a pass this proves that it still holds its lock: what is forgotten meanwhile must not come back.
+    with database.connect() as connection:
+        installation = read_installation(connection).id
     parent = tracking.start_training(
         f"training {now:%Y-%m-%d %H:%M}",
         parent_record(

@@ -1,4 +1,7 @@
-"""Runs that nobody executes any more, or ever will: Dagster sees a dead run only while the server that started it lives."""
+"""Runs that nobody executes any more: Dagster sees a dead run only while the server that started it lives.
+
+A run that it makes and never submits it fails by itself (run_monitoring in dagster.yaml).
+"""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,14 +12,15 @@ import dagster as dg
 
 from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
-from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
-from feedback_pipeline.orchestration.run_states import Ours, ours_of
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
+from feedback_pipeline.orchestration.run_states import Ours, is_pass, ours_of
 
 if TYPE_CHECKING:
     from feedback_pipeline.storage.database import Database
 
 EVERY_S: Final = 20
-LOOKS: Final = 30
+LOOKS: Final = 6
+_WITHOUT_A_WORD: Final = "The process of this run ended without a word; start the run again."
 _EXECUTING: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -55,7 +59,7 @@ class OrphanWatch:
         silent = set(runs) - living_runs(self._database, runs)
         orphans = sorted(self.suspects & silent)
         for run_id in orphans:
-            self._instance.report_run_failed(runs[run_id], "The process of this run ended without a word; start the run again.")
+            self._instance.report_run_failed(runs[run_id], _WITHOUT_A_WORD)
         self.suspects = silent - set(orphans)
         return orphans
 
@@ -82,12 +86,12 @@ def watch_for_orphans(database: "Database") -> Iterator[Callable[[], list[str]]]
         yield look
 
 
-def fail_unsubmitted(instance: dg.DagsterInstance, ours: Ours, seen: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
-    """Fails our runs that thirty looks in a row find made and not even in the queue.
+def fail_untagged(instance: dg.DagsterInstance, ours: Ours, seen: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
+    """Fails passes of ours that six looks in a row, two minutes, find executing without the tag of an installation.
 
-    Dagster makes a run and submits it at once; where it loses its own database in between, it never comes back to the run. Such
-    a run would count as under way for ever, and no pass would start. Looks are counted, for the moment when a run was made is
-    written down in whatever time zone Dagster's database is set to.
+    A pass tags itself within seconds of its start, before it waits for anything. One that is killed before, together with the
+    server that started it, has no tag that `OrphanWatch` would find it by, and would hold up every other pass for hours. Runs
+    that are no passes hold up nothing, and some of them never get the tag.
 
     Args:
         instance: the Dagster instance.
@@ -97,29 +101,29 @@ def fail_unsubmitted(instance: dg.DagsterInstance, ours: Ours, seen: Mapping[str
     Returns:
         The ids of the runs failed, and how many looks have found the others.
     """
-    made = ours.filters(statuses=[dg.DagsterRunStatus.NOT_STARTED])
-    found = {run.run_id: run for each in made for run in instance.get_runs(each) if ours.own(run)}
-    looks = {run_id: seen.get(run_id, 0) + 1 for run_id in found}
-    lost = sorted(run_id for run_id, times in looks.items() if times >= LOOKS)
+    executing = ours.runs(instance, _EXECUTING)
+    found = {run_id: run for run_id, run in executing.items() if is_pass(run) and INSTALLATION_TAG not in run.tags}
+    times = {run_id: seen.get(run_id, 0) + 1 for run_id in found}
+    lost = sorted(run_id for run_id, count in times.items() if count >= LOOKS)
     for run_id in lost:
-        instance.report_run_failed(found[run_id], "Dagster made this run and never submitted it; start it again.")
-    return lost, {run_id: times for run_id, times in looks.items() if times < LOOKS}
+        instance.report_run_failed(found[run_id], _WITHOUT_A_WORD)
+    return lost, {run_id: count for run_id, count in times.items() if count < LOOKS}
 
 
 @dg.sensor(
     name="orphaned_runs",
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks runs as failed whose process died together with the server that had started it, or which Dagster never "
-    "submitted: it would show them as under way for ever, and no other pass would start.",
+    description="Marks runs as failed whose process died together with the server that had started it: Dagster would show them "
+    "as under way for ever, and no other pass would start.",
 )
 def orphaned_runs(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SkipReason:
     """Looks once; what earlier looks have seen is in the cursor."""
     plain, cursor = database.open(), json.loads(context.cursor or "{}")
     before = cursor if isinstance(cursor, dict) else {}  # an older version kept a list
     with in_own_words():
-        watch = OrphanWatch(context.instance, plain, before.get("silent", []))
-        unsubmitted, seen = fail_unsubmitted(context.instance, ours_of(context, plain), before.get("unsubmitted", {}))
-        failed = watch.look() + unsubmitted
-    context.update_cursor(json.dumps({"silent": sorted(watch.suspects), "unsubmitted": seen}))
+        watch, ours = OrphanWatch(context.instance, plain, before.get("silent", [])), ours_of(context, plain)
+        untagged, nameless = fail_untagged(context.instance, ours, before.get("untagged", {}))
+        failed = watch.look() + untagged
+    context.update_cursor(json.dumps({"silent": sorted(watch.suspects), "untagged": nameless}))
     return dg.SkipReason(f"marked as failed: {', '.join(failed)}" if failed else "every run that executes has its process")

@@ -47,13 +47,15 @@ class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     root: str = Field(default="", description="folder or fsspec URL; empty: what FEEDBACK_STORE_URL or FEEDBACK_HOME say")
 
     def open(self, database: "Database") -> "FeatureStore":
-        """The store of the installation whose id the database holds."""
+        """The store of the installation whose id the database holds; a pass writes its results only while it holds its lock."""
         from feedback_pipeline.storage.feature_store import FeatureStore
         from feedback_pipeline.storage.installation import read_installation
+        from feedback_pipeline.storage.pass_lock import HeldDatabase
 
         with database.connect() as connection:
             installation = read_installation(connection)
-        return FeatureStore(self.root or Settings().store, installation.id)
+        prove = database.prove if isinstance(database, HeldDatabase) else None
+        return FeatureStore(self.root or Settings().store, installation.id, prove)
 
 
 class TrackingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -107,6 +109,7 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
         The run is tagged first, with the installation, so that a watch can tell it from the runs of others in one Dagster, and
         as a pass, whichever job it is of.
         """
+        from feedback_pipeline.orchestration.run_process import fit_for_a_pass
         from feedback_pipeline.storage.pass_lock import learning_pass_lock
 
         def say() -> None:
@@ -114,7 +117,8 @@ class LearningLock(dg.ConfigurableResource):  # type: ignore[type-arg]
                 context.log.warning("Another learning pass is running on this database; waiting for it to finish")
 
         database = self.database.open()
-        with learning_pass_lock(database, say, _tagged(database, context, PASS_TAG)) as held:
+        run_id = _tagged(database, context, PASS_TAG)
+        with fit_for_a_pass(context.instance), learning_pass_lock(database, say, run_id) as held:
             self._taken_at = datetime.now(UTC)
             _held[database.url] = held
             try:

@@ -3,7 +3,7 @@
 The records are the truth about attempts: they outlive the daemon, its cursor and the process of the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -58,6 +58,11 @@ class Ours:
         own = self.tag[INSTALLATION_TAG]
         return run.tags.get(INSTALLATION_TAG, own) == own
 
+    def runs(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> dict[str, dg.DagsterRun]:
+        """Our runs of these statuses, by their ids."""
+        filters = self.filters(statuses=statuses)
+        return {run.run_id: run for each in filters for run in instance.get_runs(each) if self.own(run)}
+
     def under_way(self, instance: dg.DagsterInstance) -> list[dg.RunRecord]:
         """Our runs that are queued or executing."""
         filters = self.filters(statuses=UNDER_WAY)
@@ -71,15 +76,18 @@ def ours_of(context: dg.SensorEvaluationContext, database: "Database") -> Ours:
     return Ours(installation_tag(database), label)
 
 
+def is_pass(run: dg.DagsterRun) -> bool:
+    """Whether a run learns, or wants the learning lock for something else."""
+    return run.job_name == learn.name or PASS_TAG.items() <= run.tags.items()
+
+
 def run_in_flight(instance: dg.DagsterInstance, ours: Ours) -> tuple[dg.DagsterRun, datetime] | None:
     """The oldest run that learns, or is about to, and since when; None = none does.
 
     Those are the runs of `learn`, also in the queue, and every run that wants the learning lock, as one started from the lineage
     does.
     """
-    wanted = PASS_TAG.items()
-    records = ours.under_way(instance)
-    passes = [found for found in records if found.dagster_run.job_name == learn.name or wanted <= found.dagster_run.tags.items()]
+    passes = [found for found in ours.under_way(instance) if is_pass(found.dagster_run)]
     if not passes:
         return None
     oldest = min(passes, key=lambda record: record.create_timestamp)
@@ -103,7 +111,7 @@ def runs_of(instance: dg.DagsterInstance, ours: Ours, batch_id: str, published_b
     return Runs(
         failed=[_end(record) for record in failed],
         failed_of_batch=sum(record.dagster_run.tags.get(BATCH_TAG) == batch_id for record in failed),
-        of_batch=instance.get_runs_count(dg.RunsFilter(job_name=learn.name, tags={**ours.tag, BATCH_TAG: batch_id})),
+        attempts=_last_attempt(instance.get_runs(dg.RunsFilter(job_name=learn.name, tags={**ours.tag, BATCH_TAG: batch_id}))),
     )
 
 
@@ -111,8 +119,16 @@ def trainings_of(instance: dg.DagsterInstance, ours: Ours, batch_id: str) -> tup
     """Runs that were asked for because of one alarm, and whether one of them has succeeded."""
     asked = instance.get_run_records(dg.RunsFilter(job_name=learn.name, tags={**ours.tag, BATCH_TAG: batch_id}))
     failed = [record for record in asked if record.dagster_run.is_failure_or_canceled]
-    runs = Runs(failed=[_end(record) for record in failed], failed_of_batch=len(failed), of_batch=len(asked))
+    attempts = _last_attempt(record.dagster_run for record in asked)
+    runs = Runs(failed=[_end(record) for record in failed], failed_of_batch=len(failed), attempts=attempts)
     return runs, any(record.dagster_run.is_success for record in asked)
+
+
+def failures_in_a_row(instance: dg.DagsterInstance, ours: Ours, job_name: str) -> list[datetime]:
+    """When our runs of a job ended that failed since one succeeded, latest first."""
+    latest = instance.get_run_records(dg.RunsFilter(job_name=job_name, tags=dict(ours.tag)), limit=_LOOKED_AT)
+    since = takewhile(lambda record: not record.dagster_run.is_success, latest)
+    return [_end(record) for record in since if record.dagster_run.is_failure_or_canceled]
 
 
 def name_starts(connection: "Connection", instance: dg.DagsterInstance, ours: Ours) -> None:
@@ -124,6 +140,12 @@ def name_starts(connection: "Connection", instance: dg.DagsterInstance, ours: Ou
         found: Sequence[dg.DagsterRun] = instance.get_runs(dg.RunsFilter(job_name=learn.name, tags=tags), limit=1, ascending=True)
         for run in found:
             name_run(connection, entry_id, run.run_id)
+
+
+def _last_attempt(runs: Iterable[dg.DagsterRun]) -> int:
+    """Its number, 0 where there was none: a request that repeats the number of a run that is there starts nothing."""
+    numbers = [run.tags.get(ATTEMPT_TAG, "") for run in runs]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _publishes(run: dg.DagsterRun) -> bool:

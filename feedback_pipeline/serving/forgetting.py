@@ -3,33 +3,38 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any, Final
 
 import psycopg
 
-from feedback_pipeline.errors import FeedbackError, LearningError, StoreUnavailable
+from feedback_pipeline.errors import FeedbackError, LearningError
 from feedback_pipeline.learning_pass.forgetting import begin_forgetting, finish_forgetting, note_reason
 from feedback_pipeline.learning_pass.forgetting_steps import Installation
 from feedback_pipeline.serving.dagster_runs import DagsterRuns
 from feedback_pipeline.serving.learning import launch
-from feedback_pipeline.serving.observation import log_error
+from feedback_pipeline.serving.observation import LOG, log_error
 from feedback_pipeline.serving.problems import Overloaded
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.database_errors import public_message
-from feedback_pipeline.storage.forget_receipts import read_receipt, unfinished_receipts
+from feedback_pipeline.storage.forget_receipts import abandoned_receipts, read_receipt
 from feedback_pipeline.storage.pass_lock import pass_is_running
 from feedback_pipeline.storage.tracking import Tracking
 
 _POLL_S: Final = 1.0
-_FIRST_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 60.0
-_MAY_PASS: Final = (StoreUnavailable, psycopg.OperationalError)
+# A store that is started again is back soon, a learning pass that fails again and again costs as much as one that does not.
+_PAUSES_S: Final = (1.0, 5.0, 20.0, 60.0)
+_LONGEST_PAUSE_S: Final = 300.0
+_LOOK_EVERY_S: Final = 60.0
 
 
 class Forgetting:
-    """What is under way ends in a thread; where this process ends before, the next one goes on, or `feedback-pipeline forget`.
+    """What is under way ends in a thread, which also looks now and then for what ended processes have left, of any kind.
+
+    While another process goes on with it, such as `feedback-pipeline forget`, it is left to that one. After a failure it is tried
+    again, first soon, then every few minutes.
 
     Args:
         database: Migrated.
@@ -41,17 +46,21 @@ class Forgetting:
     def __init__(self, database: Database, settings: Settings, tracking: Tracking | None, runs: DagsterRuns) -> None:
         self._database, self._settings, self._tracking, self._runs = database, settings, tracking, runs
         self._guard = threading.Lock()
-        self._asked = self._working = False
-        self._stopping = threading.Event()
+        self._working = False
+        self._stopping, self._awake = threading.Event(), threading.Event()
 
     def resume(self) -> None:
-        """Go on, in a thread, with what ended processes have left; to be called when this one starts."""
-        self._stopping.clear()
-        self._go_on()
+        """Go on, in a thread, with what is not finished; to be called when this process starts."""
+        with self._guard:
+            self._stopping.clear()
+            if not self._working:
+                self._working = True
+                threading.Thread(target=self._work, name="forgetting", daemon=True).start()
 
     def stop(self) -> None:
         """Try no more; what is left is left to the next process."""
         self._stopping.set()
+        self._awake.set()
 
     def begin(self, kind: str, identifier: str) -> dict[str, Any]:
         """Delete the rows, and go on with the rest; the receipt.
@@ -63,7 +72,7 @@ class Forgetting:
         if pass_is_running(self._database):
             raise Overloaded("a learning pass is running, and nothing can be forgotten meanwhile; ask again in a moment")
         receipt_id = begin_forgetting(self._installation(), kind, identifier)
-        self._go_on()
+        self._awake.set()
         return read_receipt(self._database, receipt_id).document
 
     def _installation(self) -> Installation:
@@ -71,44 +80,37 @@ class Forgetting:
             raise LearningError("no MLflow store is named; start the service with `feedback-pipeline up`")
         return Installation(self._database, self._settings, self._tracking, self._relearn)
 
-    def _go_on(self) -> None:
-        """One thread for all that is asked for."""
-        with self._guard:
-            self._asked = True
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._work, name="forgetting", daemon=True).start()
-
     def _work(self) -> None:
-        try:
-            while self._still_asked():
-                pause = _FIRST_PAUSE_S
-                while self._has_to_be_tried_again() and not self._stopping.wait(pause):
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
-        except BaseException:
-            with self._guard:
-                self._working = False
-            raise
+        failures = 0
+        while self._goes_on():
+            error = self._take_steps()
+            failures = 0 if error is None else failures + 1
+            pause = _LOOK_EVERY_S if error is None else (*_PAUSES_S, _LONGEST_PAUSE_S)[min(failures - 1, len(_PAUSES_S))]
+            if error is not None:
+                about = {"error": type(error).__name__, "failures": failures, "tried_again_after_s": pause}
+                LOG.warning("a forgetting does not go on", extra={"about": about})
+            self._awake.wait(pause)
 
-    def _still_asked(self) -> bool:
+    def _goes_on(self) -> bool:
+        # Whoever asks, or stops it, from here on is heard at once after what comes next.
+        self._awake.clear()
         with self._guard:
-            self._working, self._asked = self._asked, False
+            self._working = not self._stopping.is_set()
             return self._working
 
-    def _has_to_be_tried_again(self) -> bool:
-        """Take the steps that are missing; True where a store was away. What failed is said in the receipts."""
+    def _take_steps(self) -> Exception | None:
+        """Take the steps that are missing, unless another process does; what stood in the way. The receipts say it too."""
         try:
             with self._database.connect() as connection:
-                unfinished = unfinished_receipts(connection)
-            if unfinished:
+                abandoned = abandoned_receipts(connection)
+            if abandoned:
                 finish_forgetting(self._installation())
-        except _MAY_PASS as error:
-            log_error(error)
-            return True
         except Exception as error:  # noqa: BLE001 - the outermost handler of this thread
             log_error(error)
-            note_reason(self._database, _reason(error))
-        return False
+            with suppress(FeedbackError, psycopg.Error):
+                note_reason(self._database, _reason(error))
+            return error
+        return None
 
     def _relearn(self, _days: Sequence[date]) -> str:
         run_id = launch(self._database, self._runs, self._settings)

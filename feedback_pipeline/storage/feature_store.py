@@ -12,7 +12,7 @@ Layout under `<root>/<installation>/`:
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, Final
@@ -56,9 +56,11 @@ class FeatureStore:
     Args:
         root: Folder or fsspec URL.
         installation: Id of the installation (table `installation`): two databases never share days.
+        prove: Called before a result is written; raises where it must not be, as in a pass that has lost its lock.
     """
 
-    def __init__(self, root: str, installation: str) -> None:
+    def __init__(self, root: str, installation: str, prove: Callable[[], None] | None = None) -> None:
+        self._prove = prove
         home = Files(root).under(installation)
         self._days = home.under("days")
         self._results = Results(home.under("results"))
@@ -172,7 +174,13 @@ class FeatureStore:
     def write_result(
         self, learning_run_id: str, asset: str, frames: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
     ) -> None:
-        """Write the artifact of a reduce asset; see `Results.write`."""
+        """Write the artifact of a reduce asset; see `Results.write`.
+
+        Raises:
+            StoreError: what `prove` raises.
+        """
+        if self._prove is not None:
+            self._prove()
         self._results.write(learning_run_id, asset, frames, facts)
 
     def read_result(self, learning_run_id: str, asset: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:

@@ -42,6 +42,11 @@ _SELECT: Final = (
     "SELECT receipt_id::text, kind, salt, id_sha256, state, counts, model_versions, champion, learning_run_id::text,"
     " dagster_run_id, times, failure, target FROM forget_receipts"
 )
+_ABANDONED: Final = (
+    "SELECT count(*) FROM forget_receipts WHERE state <> 'done' AND NOT EXISTS ("
+    "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %s AND objsubid = 1"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 
 Document = dict[str, Any]
 
@@ -139,6 +144,12 @@ def unfinished_receipts(connection: Connection) -> int:
     """How many forgettings are under way or wait to be finished."""
     ((unfinished,),) = connection.execute("SELECT count(*) FROM forget_receipts WHERE state <> 'done'").fetchall()
     return int(unfinished)
+
+
+def abandoned_receipts(connection: Connection) -> int:
+    """How many forgettings are not finished while no process goes on with any."""
+    ((abandoned,),) = connection.execute(_ABANDONED, [_ADVISORY_KEY]).fetchall()
+    return int(abandoned)
 
 
 def read_unfinished(database: Database) -> list[Receipt]:

@@ -1,7 +1,8 @@
 """The rows that go when a reviewer, a review or a content is forgotten: its own, and those that name them.
 
 With the rows of `forgotten_keys` go entries of the ledger, forecasts, applications, places in a queue, recommendations that ask a
-reviewer back, and their ids in the evidence of patterns. What was learned from them is not repaired here: that is learned again.
+reviewer back with all their trials, and their ids in the evidence of patterns. What was learned from them is not repaired here:
+that is learned again.
 """
 
 from contextlib import suppress
@@ -14,6 +15,7 @@ from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.storage.bulk import copy_rows
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.forgotten_keys import REVIEWER, Target
+from feedback_pipeline.storage.forgotten_questions import questions_to
 from feedback_pipeline.storage.source_columns import source_columns
 
 # By source table: the keys of its rows, and those that name its rows in feedback_changes.
@@ -27,11 +29,15 @@ _BY_REVIEWER: Final = (
     *("human_preference_models", "reviewer_components", "reviewer_bridges", "reviewer_severity_months", "quality_forecasts"),
 )
 _BY_EXECUTION: Final = ("reviewer_bridges", "quality_forecasts", "queue_draws", "learning_applications")
+_BY_QUESTION: Final = {
+    "learning_applications": "pattern_id",
+    "pattern_effects": "pattern_id",
+    "agent_recommendations": "recommendation_id::text",
+}
 _TABLES: Final = (
     *SOURCES,
-    *sorted({*_BY_REVIEWER, *_BY_EXECUTION}),
-    *("rejected_feedback", "feedback_changes", "agent_learning_patterns", "agent_recommendations", "pattern_effects"),
-    "forget_receipts",
+    *sorted({*_BY_REVIEWER, *_BY_EXECUTION, *_BY_QUESTION}),
+    *("rejected_feedback", "feedback_changes", "agent_learning_patterns", "forget_receipts"),
 )
 _STAGED: Final = "forgotten"
 _CLEAR: Final = SQL(
@@ -122,14 +128,11 @@ def _delete_derived(connection: Connection, target: Target) -> dict[str, int]:
     for table in _BY_EXECUTION:
         count(table, SQL("DELETE FROM {} WHERE {}").format(SQL(table), _one_of(SQL("execution_id"), "executions")))
     if target.kind == REVIEWER:
+        asked = SQL("ANY({}::text[])").format(questions_to(connection, target.keys["reviewers"]))
+        for table, key in _BY_QUESTION.items():
+            count(table, SQL("DELETE FROM {} WHERE {} = {}").format(SQL(table), SQL(key), asked))
         for table in _BY_REVIEWER:
             count(table, SQL("DELETE FROM {} WHERE {}").format(SQL(table), _one_of(SQL("reviewer_id"), "reviewers")))
-        asked = SQL("(SELECT recommendation_id::text FROM agent_recommendations WHERE {})").format(
-            _one_of(SQL("action ->> 'reviewer_id'"), "reviewers")
-        )
-        for table in ("learning_applications", "pattern_effects"):
-            count(table, SQL("DELETE FROM {} WHERE pattern_id IN {}").format(SQL(table), asked))
-        count("agent_recommendations", SQL("DELETE FROM agent_recommendations WHERE recommendation_id::text IN {}").format(asked))
     # These rows stay, and keep their other reviews.
     count(
         "agent_learning_patterns",

@@ -93,19 +93,6 @@ def record(conn: Connection[Any], rejections: "pa.Table") -> int:
         return _upsert(conn, SQL("SELECT source, row_id, reason, detail FROM ledger_entries"))
 
 
-def record_query(conn: Connection[Any], rejections: Composable) -> int:
-    """Enter the rejections a query yields; as `record`, without the rows leaving the database.
-
-    Args:
-        conn: a connection; nothing is committed.
-        rejections: SELECT with the columns source, row_id, reason, detail (all text).
-
-    Returns:
-        The number of ledger entries written (new or seen again).
-    """
-    return _upsert(conn, rejections)
-
-
 def settle(conn: Connection[Any], source: str, reasons: "Sequence[Reason]", checked: Composable, rejections: Composable) -> int:
     """Make the ledger say of the rows just checked exactly what the check found.
 

@@ -6,6 +6,7 @@ the other has done. So a pass writes through the database that `learning_pass_lo
 the proof that the lock is held, and the next holder waits for those that have begun.
 """
 
+import threading
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -15,12 +16,15 @@ from typing import Final
 
 import psycopg
 
-from feedback_pipeline.errors import StoreError
+from feedback_pipeline.errors import StoreError, StoreUnavailable
 from feedback_pipeline.storage.database import Connection, Database
 
 ADVISORY_KEY: Final = 0x_FEED_1EA2
 # Waiting inside pg_advisory_lock would hold a snapshot open for as long: vacuum and index builds would wait with it.
 POLL_S: Final = 0.25
+# Less than what lies between the two looks that fail a run without a sign.
+SHOWN_EVERY_S: Final = 2.0
+END_PATIENCE_S: Final = 5.0
 _WRITING_KEY: Final = 0x_FEED_1EA3
 """Shared by the transactions of a holder until they end."""
 _RUNS: Final = 0x_FEED
@@ -68,11 +72,28 @@ class HeldDatabase(LastingDatabase):
         try:
             # First this, then the proof: who takes the lock in between sees this transaction, and waits for its end.
             connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_WRITING_KEY])
-            _prove(self.holder)
+            self.prove()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def prove(self) -> None:
+        """Ask whether the lock is held; the session answers itself, and no other that has the same number.
+
+        Raises:
+            StoreError: the lock is lost.
+        """
+        lost = StoreError(
+            "this learning pass has lost its lock: the database server, or a proxy before it, has ended the session that held it,"
+            " and another pass may have begun; it writes nothing more, and what it would have learned is learned by the next pass"
+        )
+        try:
+            held = self.holder.execute(_HOLDS, [ADVISORY_KEY]).fetchone() == (True,)
+        except psycopg.OperationalError as error:
+            raise lost from error
+        if not held:
+            raise lost
 
     @contextmanager
     def snapshot(self, same_as: Connection | None = None) -> Iterator[Connection]:
@@ -112,12 +133,42 @@ def learning_pass_lock(database: Database, on_wait: Callable[[], None], run_id: 
 def sign_of_life(database: Database, run_id: str) -> Iterator[None]:
     """Shows for the block that the process of a run lives; several steps of it may show it at once.
 
+    A thread shows it again where its session is lost, as at a restart of the server: unlike a pass, the run does not depend on
+    that session and goes on. While no session can be opened it keeps trying; the run hears nothing of it.
+
     Raises:
-        StoreUnavailable: the server cannot be reached.
+        StoreUnavailable: the server cannot be reached at the beginning.
     """
-    with LastingDatabase(database.url).connect(autocommit=True) as connection, _freeing(connection):
+    lasting = LastingDatabase(database.url)
+    connection, ended = lasting.connect(autocommit=True), threading.Event()
+    try:
         _show(connection, run_id)
+    except BaseException:
+        connection.close()
+        raise
+    thread = threading.Thread(
+        target=_keep_showing, args=(lasting, connection, run_id, ended), name=f"sign of life of run {run_id}", daemon=True
+    )
+    thread.start()
+    try:
         yield
+    finally:
+        ended.set()
+        # One that waits for a server that does not answer ends by itself, or with the process.
+        thread.join(END_PATIENCE_S)
+
+
+def _keep_showing(database: Database, connection: Connection, run_id: str, ended: threading.Event) -> None:
+    """Shows a sign again and again, in a new session where the last one is lost; in the end frees it."""
+    while not ended.wait(SHOWN_EVERY_S):
+        try:
+            if connection.closed:
+                connection = database.connect(autocommit=True)
+            _show(connection, run_id)
+        except (psycopg.OperationalError, StoreUnavailable):
+            connection.close()
+    _free(connection)
+    connection.close()
 
 
 def living_runs(database: Database, run_ids: Collection[str]) -> set[str]:
@@ -147,20 +198,6 @@ def pass_is_running(database: Database) -> bool:
         return not _take(connection)
 
 
-def _prove(holder: Connection) -> None:
-    """The session is asked itself: the answer is given by a session that lives, and of no other that has the same number."""
-    lost = StoreError(
-        "this learning pass has lost its lock: the database server, or a proxy before it, has ended the session that held it, and"
-        " another pass may have begun; it writes nothing more, and what it would have learned is learned by the next pass"
-    )
-    try:
-        held = holder.execute(_HOLDS, [ADVISORY_KEY]).fetchone() == (True,)
-    except psycopg.OperationalError as error:
-        raise lost from error
-    if not held:
-        raise lost
-
-
 def _key(run_id: str) -> int:
     """A signed number of 32 bits."""
     return (zlib.crc32(run_id.encode()) ^ 2**31) - 2**31
@@ -181,12 +218,17 @@ def _is_alone(connection: Connection) -> bool:
 
 @contextmanager
 def _freeing(connection: Connection) -> Iterator[None]:
+    """Frees the locks of a session after the block."""
+    try:
+        yield
+    finally:
+        _free(connection)
+
+
+def _free(connection: Connection) -> None:
     """Frees the locks of a session at once: closing it frees them too, but only once the server notices.
 
     A session that the server has ended holds nothing any more; what was written meanwhile was written under the lock.
     """
-    try:
-        yield
-    finally:
-        with suppress(psycopg.OperationalError):
-            connection.execute("SELECT pg_advisory_unlock_all()")
+    with suppress(psycopg.OperationalError):
+        connection.execute("SELECT pg_advisory_unlock_all()")

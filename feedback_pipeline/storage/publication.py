@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from feedback_pipeline.storage.published_effects import write_trials
 from feedback_pipeline.storage.published_patterns import write_patterns, written_patterns
 from feedback_pipeline.storage.published_reviewers import write_reviewers
 
+_A_MOMENT: Final = timedelta(microseconds=1)
 _CORRELATION_COLUMNS = {
     "agent_output_feature": "feature",
     "human_feedback_aspect": "aspect",
@@ -39,6 +42,7 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
     waited for, and see the run before until this one is committed.
     """
     with database.connect() as connection:
+        publication = _after_the_last(connection, publication)
         _write_run(connection, publication)
         _write_states(connection, publication)
         _write_correlations(connection, publication)
@@ -57,6 +61,14 @@ def publish_run(database: Database, publication: Publication) -> dict[str, int]:
         **reviewers,
         "feedback_changes_consumed": deleted,
     }
+
+
+def _after_the_last(connection: Connection, run: Publication) -> Publication:
+    """The run, published later than every other: readers take the latest to be the last, and a clock can be moved back."""
+    ((last,),) = connection.execute(
+        "SELECT max(published_at) FROM learning_runs WHERE learning_run_id <> %s", (run.learning_run_id,)
+    ).fetchall()
+    return run if last is None or last < run.published_at else replace(run, published_at=last + _A_MOMENT)
 
 
 def _delete_changes(connection: Connection, ids: npt.NDArray[np.int64]) -> int:

@@ -73,7 +73,8 @@ def set_champion(connection: Connection, model_version: int, since: datetime) ->
     Args:
         connection: In a transaction.
         model_version: A written model.
-        since: When, with a time zone; not before the champion it replaces became so. Its forecasts are made from then on.
+        since: When, with a time zone; where a clock was moved back, the moment the champion it replaces became so. Its forecasts
+            are made from then on.
 
     Raises:
         StoreError: there is no such model.
@@ -88,9 +89,12 @@ def set_champion(connection: Connection, model_version: int, since: datetime) ->
         raise StoreError(f"there is no quality model {model_version} to be champion; write it first")
     if found == (True,):
         return
-    connection.execute(
-        "UPDATE quality_models SET champion_until = %s WHERE champion_since IS NOT NULL AND champion_until IS NULL", (since,)
-    )
+    followed = connection.execute(
+        "UPDATE quality_models SET champion_until = greatest(%s, champion_since)"
+        " WHERE champion_since IS NOT NULL AND champion_until IS NULL RETURNING champion_until",
+        (since,),
+    ).fetchone()
+    (since,) = followed or (since,)
     connection.execute(
         "UPDATE quality_models SET champion_since = %s, champion_until = NULL WHERE model_version = %s", (since, model_version)
     )

@@ -44,6 +44,12 @@ def read_newest(connection: Connection) -> KnownModel | None:
     return _read(connection, SQL("true"))
 
 
+def read_lasting(connection: Connection) -> list[int]:
+    """The versions since which nothing was forgotten, ascending; one that MLflow has and nobody wrote down is none of them."""
+    found = connection.execute("SELECT model_version FROM quality_models WHERE NOT tags ? 'forgotten' ORDER BY model_version")
+    return [version for (version,) in found.fetchall()]
+
+
 def read_history(connection: Connection) -> pd.DataFrame:
     """Every version, newest first; columns HISTORY_COLUMNS."""
     with connection.cursor(row_factory=dict_row) as cursor:

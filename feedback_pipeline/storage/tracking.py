@@ -131,9 +131,9 @@ class Tracking:
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
             return LoggedModel(model.model_id, run_id, model.artifact_location)
 
-    def remove_trainings(self, forgotten: Collection[int], installation: str, day: str) -> None:
-        """Delete the files of versions and of the trainings they came from; see `tracking_forgetting.remove_trainings`."""
-        remove_trainings(self._store, self.models, forgotten, installation, day)
+    def remove_trainings(self, kept: Collection[int], installation: str, day: str) -> list[int]:
+        """Delete the files of all trainings but those of some versions; see `tracking_forgetting.remove_trainings`."""
+        return remove_trainings(self._store, self.models, kept, installation, day)
 
     def link(self, run_id: str, address: str) -> str:
         """Page of a run in the web UI that answers at an address (FEEDBACK_MLFLOW_URL)."""

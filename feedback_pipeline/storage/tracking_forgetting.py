@@ -4,7 +4,7 @@ Only files can name anybody: a model keeps what it learned of each reviewer. Par
 features and agents.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from feedback_pipeline.storage.tracking_registry import CHALLENGER, CHAMPION, FILES_TAG, REMOVED, ModelRegistry
@@ -19,38 +19,46 @@ _PAGE: Final = 200
 
 
 def remove_trainings(
-    store: TrackingStore, models: ModelRegistry, forgotten: Collection[int], installation: str, day: str
-) -> None:
-    """Delete the files of these versions, of the runs they came from, and of every training that ended without a version.
+    store: TrackingStore, models: ModelRegistry, kept: Collection[int], installation: str, day: str
+) -> list[int]:
+    """Delete the files of every training of the installation but those that made these versions.
 
-    The versions lose their aliases, stay in the registry so that their numbers are not given away again, and say why they are
-    empty.
+    A training may have ended before its model was registered, or before anybody wrote down that it was. Versions lose their
+    aliases, stay in the registry so that their numbers are not given away again, and say why they are empty.
 
     Args:
         store: The store.
         models: Its registered model.
-        forgotten: Numbers of versions; one that is not there is left out.
-        installation: Id of the database: runs of others stay.
+        kept: Numbers of versions; one that is not there is left out.
+        installation: Id of the database: versions and runs of others stay.
         day: What the tag says.
+
+    Returns:
+        The numbers of the versions that have been emptied now.
     """
-    versions = models.versions()
-    gone = [version for version in versions if version.number in forgotten]
-    for alias in (CHAMPION, CHALLENGER):
-        if any(alias in version.aliases for version in gone):
-            models.set_alias(alias, None)
     with store.client("delete the files of a model") as client:
+        experiment = store.experiment_id(client)
+        runs = {run.info.run_id: run for run in _runs(client, experiment)}
+        foreign = {run_id for run_id, run in runs.items() if not _is_of(run, installation)}
+        versions = [version for version in models.versions() if version.run_id not in foreign]
+        gone = [version for version in versions if version.number not in kept and FORGOTTEN_TAG not in version.tags]
+        for alias in (CHAMPION, CHALLENGER):
+            if any(alias in version.aliases for version in gone):
+                models.set_alias(alias, None)
         for number in (str(version.number) for version in gone):
             _delete(store, client.get_model_version_download_uri(models.name, number))
             client.set_model_version_tag(models.name, number, FILES_TAG, REMOVED)
             client.set_model_version_tag(models.name, number, FORGOTTEN_TAG, day)
-        kept = {version.run_id for version in versions if version.number not in forgotten}
-        _remove_files_of_runs(store, client, kept, installation)
+        own = {run_id: run for run_id, run in runs.items() if run_id not in foreign}
+        stay = {version.run_id for version in versions if version.number in kept}
+        _remove_files_of_runs(store, client, experiment, own, stay)
+    return sorted(version.number for version in gone)
 
 
-def _remove_files_of_runs(store: TrackingStore, client: "MlflowClient", kept: Collection[str], installation: str) -> None:
-    """Of every training of the installation but those of these runs: the files of its models and runs."""
-    experiment = store.experiment_id(client)
-    runs = {run.info.run_id: run for run in _runs(client, experiment) if _is_of(run, installation)}
+def _remove_files_of_runs(
+    store: TrackingStore, client: "MlflowClient", experiment: str, runs: Mapping[str, "Run"], kept: Collection[str]
+) -> None:
+    """Of every training among the runs but those of the kept ones: the files of its models and runs."""
     trainings = {_training(runs[run_id]) for run_id in kept if run_id in runs}
     gone = {run_id: run for run_id, run in runs.items() if _training(run) not in trainings}
     for model in _models(client, experiment):

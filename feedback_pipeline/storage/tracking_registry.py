@@ -52,12 +52,6 @@ class ModelRegistry:
             version = client.create_model_version(self.name, model.uri, model.run_id, tags=_texts(tags), model_id=model.model_id)
             return int(version.version)
 
-    def tag_version(self, number: int, tags: Mapping[str, object]) -> None:
-        """Write tags to a version, such as the test that promoted it and its window."""
-        with self._store.client("tag a version") as client:
-            for name, value in _texts(tags).items():
-                client.set_model_version_tag(self.name, str(number), name, value)
-
     def set_alias(self, alias: str, number: int | None) -> None:
         """Let champion or challenger name a version; None: no version any more."""
         with self._store.client("move an alias") as client:

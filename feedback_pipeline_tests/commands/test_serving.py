@@ -1,9 +1,97 @@
 import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from feedback_pipeline.commands import serving
 from feedback_pipeline.errors import StoreUnavailable
+
+PATIENCE_S = 60
+CHILD = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+# The loop of `up` with one child, while its stores are away: HOME PORT CHILD FILE.
+LOOP = """
+import os, socket, sys
+from pathlib import Path
+from feedback_pipeline.commands import serving
+from feedback_pipeline.environment import Environment
+from feedback_pipeline.processes import Children, Service, wait_for_stop
+from feedback_pipeline.settings import Settings
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+
+home, port, child, file = sys.argv[1:]
+
+def look():
+    with socket.create_connection(("127.0.0.1", int(port))) as silent:
+        silent.recv(1)
+    return []
+
+with EmbeddedPostgres(Path(home), settings={"fsync": "off"}).hold() as database:
+    environment = Environment(Settings(home=Path(home)), database, {}, False)
+    with Children([Service("child", (sys.executable, "-c", child, file))], dict(os.environ)) as children:
+        print("held", flush=True)
+        sys.stdin.readline()
+        wait_for_stop([children.watch], beside=serving._maintenance(environment, look))
+"""
+
+
+def _eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _pids(file: Path) -> list[int]:
+    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_store_that_does_not_answer_holds_up_neither_children_nor_the_end(number: signal.Signals, tmp_path: Path) -> None:
+    home, file = tmp_path / "home", tmp_path / "pids"
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("FEEDBACK_")}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [sys.executable, "-c", LOOP, str(home), str(silent.getsockname()[1]), CHILD, str(file)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as loop:
+            assert loop.stdin is not None
+            assert loop.stdout is not None
+            assert loop.stdout.readline() == "held\n"
+            state = json.loads((home / "postgres" / "state.json").read_text())
+            # The embedded server is gone, and nobody starts it again or gives up: as in a recovery without end.
+            os.kill(state["supervisor"], signal.SIGSTOP)
+            try:
+                os.kill(state["server"], signal.SIGKILL)
+                _eventually(lambda: _pids(file))
+                loop.stdin.write("go on\n")
+                loop.stdin.flush()
+                silent.settimeout(PATIENCE_S)
+                asking, _ = silent.accept()
+                with asking:
+                    os.kill(_pids(file)[0], signal.SIGKILL)
+                    _eventually(lambda: len(_pids(file)) == 2)
+                    loop.send_signal(number)
+                    assert loop.wait(PATIENCE_S) == 0
+            finally:
+                loop.kill()
+                os.kill(state["supervisor"], signal.SIGCONT)
+            assert not any(map(_lives, _pids(file)))
+    _eventually(lambda: not _lives(state["supervisor"]))
 
 
 def test_a_store_that_is_away_is_asked_less_and_less_often(

@@ -11,7 +11,6 @@ from feedback_pipeline.learning.review_queue import (
     BY_RULE,
     daily_seed,
     lowest_approval,
-    most_to_learn,
     propensities,
     review_queue,
 )
@@ -117,10 +116,6 @@ def test_ties_and_missing_forecasts() -> None:
     p = np.array([np.nan, 0.9, 0.1, np.nan])
     queue = review_queue(lowest_approval(p), names(4), 1, 2, random_share=0.0)
     assert queue.rank.tolist() == [3, 2, 1, 4]
-
-
-def test_learning_reads_uncertain_outputs_and_unknown_reviewers_first() -> None:
-    np.testing.assert_allclose(most_to_learn(np.array([1.0, 1.0, 2.0]), np.array([0, 9, 0])), [2.0, 1.1, 4.0])
 
 
 def test_no_output_one_output_and_room_for_all() -> None:

@@ -40,7 +40,7 @@ def pending(
 
 def failed(times: int, latest: timedelta = timedelta(seconds=1), *, of_batch: int | None = None) -> Runs:
     own = times if of_batch is None else of_batch
-    return Runs(failed=[NOW - latest - timedelta(hours=n) for n in range(times)], failed_of_batch=own, of_batch=own)
+    return Runs(failed=[NOW - latest - timedelta(hours=n) for n in range(times)], failed_of_batch=own, attempts=own)
 
 
 CROSSED = pending(crossed=ago(hours=1), writer=5)
@@ -113,7 +113,7 @@ CASES: dict[str, tuple[Pending, Runs, Run | Wait | Skip]] = {
     "a run is under way": (
         CROSSED,
         Runs(in_flight=("0123456789abcdef", ago(seconds=40))),
-        Wait("in_flight", "learn run 01234567 is queued or under way since 40 s"),
+        Wait("in_flight", "run 01234567 is queued or under way since 40 s"),
     ),
     "just failed": (
         CROSSED,
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[Pending, Runs, Run | Wait | Skip]] = {
     ),
     "the same ids learned before, as after a restored backup: a key of its own": (
         CROSSED,
-        Runs(of_batch=3),
+        Runs(attempts=3),
         Run("fired", "writer: 5 of 5 new reviews; oldest waits 2 h", "7-11-5", 4),
     ),
     "the clock was moved back: the last change lies ahead": (

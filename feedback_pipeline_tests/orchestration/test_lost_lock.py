@@ -8,7 +8,10 @@ import pytest
 
 from feedback_pipeline.environment import Environment
 from feedback_pipeline.errors import LearningError
+from feedback_pipeline.learning.agents import review_sample
 from feedback_pipeline.learning.effectiveness import measure
+from feedback_pipeline.learning.permutation_importance import forward_importance
+from feedback_pipeline.learning_pass.inputs import PREFERENCE_MODELS, QUALITY_CORRELATIONS, open_store
 from feedback_pipeline.learning_pass.training_records import version_tags
 from feedback_pipeline.learning_pass.trials import settle_recommendations
 from feedback_pipeline.orchestration.learning_run import run_learning
@@ -79,6 +82,27 @@ def test_nothing_is_published_without_the_lock(
     run_learning(pending(simulated))
     assert min(_counts(simulated.database, *_TABLES)) > 0
     assert _counts(simulated.database, "learning_runs", "feedback_changes") == [1, 0]
+
+
+def test_no_result_is_written_without_the_lock(
+    simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = _once_before(review_sample, simulated.database)
+    monkeypatch.setattr("feedback_pipeline.learning_pass.correlations.review_sample", last)
+    with pytest.raises(LearningError, match="step quality_correlations failed: this learning pass has lost its lock"):
+        run_learning(pending(simulated))
+    store = open_store(simulated.database, simulated.settings)
+    assert (store.latest(PREFERENCE_MODELS) is None, store.latest(QUALITY_CORRELATIONS)) == (False, None)
+
+
+def test_no_training_is_begun_without_the_lock(
+    simulated: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = _once_before(forward_importance, simulated.database)
+    monkeypatch.setattr("feedback_pipeline.learning_pass.predictor.forward_importance", last)
+    with pytest.raises(LearningError, match="step quality_predictor failed: this learning pass has lost its lock"):
+        run_learning(pending(simulated))
+    assert _counts(simulated.database.sibling(f"{simulated.database.name}_mlflow"), "runs") == [0]
 
 
 def test_no_model_is_registered_without_the_lock(

@@ -1,4 +1,4 @@
-"""The sensor over several ticks: a real database, a real Dagster instance on Postgres, real run records."""
+"""The sensor over several ticks: a real database, real run records, and at the end a real Dagster instance on Postgres."""
 
 import sys
 import threading
@@ -296,6 +296,19 @@ def test_a_batch_that_keeps_failing_is_retried_then_left_until_something_new_com
     assert str(fresh.run_key).endswith("/1")
 
 
+def test_an_attempt_has_a_number_of_its_own_though_earlier_ones_were_deleted(office: Office) -> None:
+    office.output("editor", name="one")
+    office.review("one", 3)
+    first = office.submit(office.asked())
+    office.fail(first)
+    second = office.asked(FIRST_PAUSE + timedelta(seconds=1))
+    office.fail(office.submit(second))
+    office.instance.delete_run(first)
+    third = office.asked(FIRST_PAUSE * sum(PAUSES))
+    assert str(second.run_key).endswith("/2")
+    assert str(third.run_key).endswith("/3")
+
+
 def test_failures_before_the_last_publication_are_over(office: Office) -> None:
     office.output("editor", name="one")
     office.review("one", 3)
@@ -353,7 +366,7 @@ def test_any_run_that_learns_is_waited_for(office: Office, status: dg.DagsterRun
     office.output("editor", name="one")
     office.review("one", 3)
     by_hand = started(office.instance, {}, status)
-    assert f"learn run {by_hand[:8]} is queued or under way" in office.skipped()
+    assert f"run {by_hand[:8]} is queued or under way" in office.skipped()
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
@@ -494,7 +507,7 @@ def test_below_crossing_in_flight_failed_retried_succeeded_quiet(reopened: Calla
     office.review("content 1", 2, days_ago=1)
     request = reopened().asked()
     run_id = reopened().submit(request)
-    assert f"learn run {run_id[:8]} is queued or under way" in reopened().skipped()
+    assert f"run {run_id[:8]} is queued or under way" in reopened().skipped()
     reopened().fail(run_id)
     assert "1 run failed" in reopened().skipped()
 

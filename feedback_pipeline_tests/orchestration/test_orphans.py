@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
 import dagster as dg
 import psycopg
@@ -9,16 +13,18 @@ from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.orphans import (
     LOOKS,
     OrphanWatch,
-    fail_unsubmitted,
+    fail_untagged,
     orphaned_runs,
     watch_for_orphans,
 )
-from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG, DatabaseResource, installation_tag
 from feedback_pipeline.orchestration.run_states import Ours, run_in_flight
 from feedback_pipeline.storage import pass_lock
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.embedded import EmbeddedPostgres
+from feedback_pipeline.storage.migrations import migrate
 from feedback_pipeline.storage.pass_lock import learning_pass_lock, living_runs, sign_of_life
-from feedback_pipeline_tests.orchestration.test_new_feedback import LOCATION, OTHERS, started
+from feedback_pipeline_tests.orchestration.test_new_feedback import LOCATION, OTHERS, context, started
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +79,27 @@ def test_a_run_with_a_sign_of_life_is_left_alone_whatever_dies_beside_it(databas
         with learning_pass_lock(database, lambda: None), sign_of_life(database, living):
             assert [watch.look(), watch.look()] == [[], [dead]]
         assert watch.look() == []
+        assert _status(instance, living) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_living_run_is_left_alone_when_the_server_is_started_again(tmp_path: Path) -> None:
+    """Its sign went with the server, and it was marked as failed while it did its work."""
+    # Not the settings of the other tests: a killed server would lose what it has not written yet.
+    server = EmbeddedPostgres(tmp_path / "home", settings={"fsync": "off"})
+    with server.hold() as database, dg.DagsterInstance.ephemeral() as instance:
+        migrate(database)
+        living, dead = (_run(instance, dg.DagsterRunStatus.STARTED, installation_tag(database)) for _ in range(2))
+        watch = OrphanWatch(instance, database)
+        with sign_of_life(database, living):
+            os.kill(json.loads((server.folder / "state.json").read_text())["server"], signal.SIGKILL)
+            server.ensure_running()
+            # The worst moment: the sign may not be back yet.
+            assert watch.look() == []
+            deadline = time.monotonic() + 60
+            while not living_runs(database, [living]):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert [watch.look(), watch.look()] == [[dead], []]
         assert _status(instance, living) == dg.DagsterRunStatus.STARTED
 
 
@@ -135,31 +162,41 @@ def test_runs_that_do_not_execute_are_left_alone(database: Database, status: dg.
         assert _status(instance, run) == status
 
 
-def test_a_run_that_dagster_never_submitted_is_failed_after_a_while(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counted as under way for ever: nothing was learned any more."""
+def test_a_pass_that_died_before_it_was_tagged_is_failed_after_a_while(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one started in the web UI and killed with the code server: for hours, nothing was learned any more."""
     monkeypatch.setenv("FEEDBACK_DATABASE_URL", database.url)
-    tag, made = installation_tag(database), dg.DagsterRunStatus.NOT_STARTED
-    ours, resources = Ours(tag, f"__repository__@{LOCATION}"), {"database": DatabaseResource(url=database.url)}
+    executing, plain = dg.DagsterRunStatus.STARTED, DatabaseResource(url=database.url)
+    ours = Ours(installation_tag(database), f"__repository__@{LOCATION}")
     with dg.DagsterInstance.ephemeral() as instance:
-        lost = sorted([started(instance, tag, made), started(instance, {}, made, job="daily_check")])
-        others = [started(instance, OTHERS, made), started(instance, {}, made, location="another_team.definitions")]
-        queued = started(instance, tag)
+        lost = sorted([started(instance, {}, executing), started(instance, dict(PASS_TAG), executing, job="daily_check")])
+        others = [
+            started(instance, OTHERS, executing),
+            started(instance, {}, executing, location="another_team.definitions"),
+            started(instance, {}, executing, job="forecast"),
+        ]
+        slow = started(instance, {}, executing)
         seen: dict[str, int] = {}
         for _ in range(LOOKS - 1):
-            failed, seen = fail_unsubmitted(instance, ours, seen)
+            failed, seen = fail_untagged(instance, ours, seen)
             assert failed == []
-        late = started(instance, tag, made)
-        assert fail_unsubmitted(instance, ours, seen) == (lost, {late: 1})
+        instance.add_run_tags(slow, installation_tag(database))
+        late = started(instance, {}, executing)
+        assert fail_untagged(instance, ours, seen) == (lost, {late: 1})
         assert {_status(instance, run_id) for run_id in lost} == {dg.DagsterRunStatus.FAILURE}
-        assert {_status(instance, run_id) for run_id in others} == {made}
+        assert {_status(instance, run_id) for run_id in others} == {executing}
+
+        cursor = ""
+        with sign_of_life(database, slow):
+            for _ in range(LOOKS):
+                assert _status(instance, late) == executing
+                tick = context(instance).merge_resources({"database": plain})
+                tick.update_cursor(cursor)
+                orphaned_runs(tick)
+                cursor = str(tick.cursor)
+        assert _status(instance, late) == dg.DagsterRunStatus.FAILURE
+        assert _status(instance, slow) == executing
         flying = run_in_flight(instance, ours)
         assert flying is not None
-        assert flying[0].run_id == queued
-
-        cursor = json.dumps([queued])  # of an older version
-        for _ in range(LOOKS):
-            assert _status(instance, late) == made
-            context = dg.build_sensor_context(instance=instance, resources=resources, cursor=cursor)
-            orphaned_runs(context)
-            cursor = str(context.cursor)
-        assert _status(instance, late) == dg.DagsterRunStatus.FAILURE
+        assert flying[0].run_id == slow

@@ -19,7 +19,7 @@ from feedback_pipeline.learning_pass.forecasts import forecast_for_reviewers, ou
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.build import build_defs
 from feedback_pipeline.orchestration.learning_run import run_learning
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
 from feedback_pipeline.orchestration.sensors import outputs_without_forecast
 from feedback_pipeline.simulation.spec import ASPECTS, WorldSpec
 from feedback_pipeline.simulation.world import World, simulate
@@ -266,6 +266,11 @@ def _forecast_run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     return build_defs().resolve_job_def("forecast").execute_in_process(instance=instance)
 
 
+def _fail_to_forecast(environment: Environment, instance: dg.DagsterInstance) -> None:
+    job = build_defs().resolve_job_def("forecast")
+    instance.report_run_failed(instance.create_run_for_job(job, tags=installation_tag(environment.database)))
+
+
 def _rerun(environment: Environment, executions: Sequence[str]) -> None:
     """The same agents run again, in executions of their own that nobody has reviewed."""
     with environment.database.connect() as connection:
@@ -295,6 +300,10 @@ def test_the_light_job_and_reviewers_by_name(
     _rerun(ready, fresh)
     assert outputs_wait(ready.database, store, ready.settings, now=datetime.now(UTC))
     assert isinstance(_watch(instance), dg.RunRequest)
+    _fail_to_forecast(ready, instance)
+    paused = _watch(instance)
+    assert isinstance(paused, dg.SkipReason)
+    assert str(paused.skip_message).startswith("outputs wait for a forecast; 1 run failed, the next starts in ")
     result = _forecast_run(instance)
     assert _shown(instance, result.run_id, "quality_forecasts")["forecasts"] == 2
     assert not outputs_wait(ready.database, store, ready.settings, now=datetime.now(UTC))

@@ -9,7 +9,7 @@ import pytest
 
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from reliability.campaign import Story
-from reliability.processes_of import await_end, kill, postmaster, processes, server
+from reliability.processes_of import await_end, kill, postmaster, processes, server, start_twin
 from reliability.service import Service, environment
 
 KINDS = ("daemon killed", "disk filled")
@@ -34,6 +34,24 @@ def test_up_must_neither_end_by_itself_nor_leave_processes_behind() -> None:
         "`up` itself ended and was started again 2 times",
         "1 processes outlived the end of `up`",
     ]
+
+
+def test_two_runs_for_one_attempt_are_a_failing() -> None:
+    story = Story(KINDS, [("daemon killed", 9.0), ("disk filled", 4.0)], twice=1)
+    assert story.failings() == ["1 attempts to learn the same changes have more than one run"]
+
+
+@pytest.mark.slow
+def test_a_twin_has_the_command_and_the_environment_of_the_other() -> None:
+    code = "import os, sys; print('there', flush=True); sys.stdin.read(); sys.exit(os.environ['MARK'] != 'a=b')"
+    command, pipe = [sys.executable, "-c", code, "an argument"], subprocess.PIPE
+    with subprocess.Popen(command, env=os.environ | {"MARK": "a=b"}, stdin=pipe, stdout=pipe) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"there\n"
+        twin = start_twin(first.pid)
+        assert twin is not None
+        assert (twin.args, twin.wait(timeout=60)) == (command, 0)
+    assert start_twin(first.pid) is None
 
 
 @pytest.mark.slow

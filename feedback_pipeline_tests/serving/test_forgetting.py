@@ -1,27 +1,34 @@
-"""What POST /forget begins is finished, also by the next process, and GET says what stands in the way."""
+"""What POST /forget or another process begins is finished, whatever fails meanwhile, and GET says what stands in the way."""
 
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
 from fastapi.testclient import TestClient
+from psycopg import sql
 
+from feedback_pipeline.environment import Environment, prepared
 from feedback_pipeline.learning_pass.forgetting import begin_forgetting
 from feedback_pipeline.learning_pass.forgetting_steps import Installation
+from feedback_pipeline.serving import forgetting as serving_forgetting
 from feedback_pipeline.serving.access import PREFIX
 from feedback_pipeline.serving.forgetting import Forgetting, _reason
+from feedback_pipeline.settings import Settings
 from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import World, simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline.storage.forget_receipts import one_forgetting
 from feedback_pipeline.storage.tracking import Tracking
 from feedback_pipeline_tests.passes import Pass
 from feedback_pipeline_tests.serving.conftest import LearnedWorld
+from feedback_pipeline_tests.serving.web_servers import web_server
 
 pytestmark = pytest.mark.slow
 
@@ -35,11 +42,21 @@ def small_world() -> World:
 
 
 @pytest.fixture
-def unlearned(database: Database, tmp_path: Path, small_world: World) -> LearnedWorld:
+def unlearned(
+    database: Database, tmp_path: Path, small_world: World, make_database: Callable[[str], Database], mlflow_template: str
+) -> LearnedWorld:
     """Reviews that nothing was learned from: forgetting them takes no learning pass."""
     write_world(database, small_world)
-    tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "mlflow"))
+    tracking = Tracking(make_database(mlflow_template).sqlalchemy_url(), str(tmp_path / "mlflow"))
     return LearnedWorld(database, Pass.at(database, tmp_path).settings, tracking)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks and tries again at once: how long it waits is no matter here."""
+    monkeypatch.setattr(serving_forgetting, "_LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(serving_forgetting, "_PAUSES_S", (0.1, 0.2))
+    monkeypatch.setattr(serving_forgetting, "_LONGEST_PAUSE_S", 0.3)
 
 
 @pytest.fixture
@@ -106,6 +123,93 @@ def test_a_process_finishes_what_the_one_before_has_begun(unlearned: LearnedWorl
     assert unlearned.rows("SELECT state, target FROM forget_receipts") == [("done", None)]
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_another_process_leaves_is_found_while_this_one_runs(unlearned: LearnedWorld, reviewer: str) -> None:
+    """As `feedback-pipeline forget`, killed beside a running `up`."""
+    with unlearned.client() as client:
+        receipt_id = begun(unlearned, reviewer)
+        until(client, receipt_id, is_done)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_another_process_goes_on_with_is_left_to_it(unlearned: LearnedWorld, reviewer: str) -> None:
+    looking = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_try_adv%%'"
+    with unlearned.client() as client:
+        with one_forgetting(unlearned.database):
+            receipt_id = begun(unlearned, reviewer)
+            for _ in range(10):
+                time.sleep(0.1)
+                assert until(client, receipt_id, bool)["state"] == "withdrawn"
+                # Nor does it wait for its turn: this is the other process.
+                assert unlearned.rows(looking) == [(1,)]
+        assert until(client, receipt_id, is_done)["failure"] is None
+
+
+@pytest.fixture
+def environment(unlearned: LearnedWorld, postgres_server: Database, tmp_path: Path) -> Iterator[Environment]:
+    """Where Dagster keeps its runs."""
+    settings = Settings(database_url=unlearned.database.url, home=tmp_path / "home")  # type: ignore[arg-type]
+    with prepared(settings, overridable=False) as ready:
+        yield ready
+    with postgres_server.connect(autocommit=True) as connection:
+        for kind in ("dagster", "mlflow"):
+            beside = sql.Identifier(f"{unlearned.database.name}_{kind}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_learning_pass_that_failed_is_tried_again(
+    environment: Environment,
+    unlearned: LearnedWorld,
+    reviewer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The web server has no daemon beside it: what becomes of a run is what is reported here."""
+    learn_once(unlearned)
+    for name, value in environment.variables.items():
+        monkeypatch.setenv(name, value)
+    with (
+        DagsterInstance.get() as instance,
+        web_server(environment) as address,
+        caplog.at_level(logging.WARNING),
+        unlearned.client(dagster=address) as client,
+    ):
+        answer = client.post(f"{PREFIX}/forget", json={"kind": "reviewer", "id": reviewer})
+        receipt_id = answer.json()["receipts"][0]["receipt_id"]
+        for failures in (1, 2, 3):
+            run = newest_run(instance, failures)
+            instance.report_run_failed(run)
+            failed = until(client, receipt_id, lambda receipt, run_id=run.run_id: run_id in str(receipt["failure"]))  # type: ignore[misc]
+            assert failed["state"] == "withdrawn"
+            assert f"the learning pass failed; Dagster run {run.run_id} says why" in failed["failure"]["reason"]
+        run = newest_run(instance, 4)
+        ended = DagsterEvent(DagsterEventType.RUN_SUCCESS.value, run.job_name)
+        instance.report_dagster_event(ended, run.run_id)
+        done = until(client, receipt_id, is_done)
+    assert (done["dagster_run_id"], done["failure"]) == (run.run_id, None)
+    said = [vars(record)["about"] for record in caplog.records if record.getMessage() == "a forgetting does not go on"]
+    assert [(one["failures"], one["tried_again_after_s"]) for one in said] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert {one["error"] for one in said} == {"LearningError"}
+
+
+def newest_run(instance: DagsterInstance, expected: int) -> DagsterRun:
+    """Once there are so many."""
+    deadline = time.monotonic() + DEADLINE_S
+    while len(runs := instance.get_runs()) < expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(runs) == expected
+    return runs[0]
+
+
+def test_pauses_grow_and_are_a_few_minutes_at_most() -> None:
+    pauses = [*serving_forgetting._PAUSES_S, serving_forgetting._LONGEST_PAUSE_S]
+    assert pauses == sorted(pauses)
+    assert (len(pauses), pauses[-1], serving_forgetting._LOOK_EVERY_S) == (5, 300.0, 60.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_store_that_is_away_is_named_and_asked_again(
     unlearned: LearnedWorld, reviewer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,7 +229,7 @@ def test_a_store_that_is_away_is_named_and_asked_again(
     assert reviewer not in str([vars(record) for record in caplog.records])
 
 
-def test_what_waiting_does_not_mend_is_named_and_left(unlearned: LearnedWorld, reviewer: str) -> None:
+def test_what_waiting_does_not_mend_is_named_and_left_to_who_can(unlearned: LearnedWorld, reviewer: str) -> None:
     receipt_id = begun(unlearned, reviewer)
     without = LearnedWorld(unlearned.database, unlearned.settings, cast(Tracking, None))
     with without.client() as client:

@@ -1,14 +1,7 @@
 """POST learn against a real Dagster web server: one run over what changed, and the same one while it is under way."""
 
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,6 +25,7 @@ from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline_tests.page.conftest import chromium
 from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld, served
+from feedback_pipeline_tests.serving.web_servers import web_server
 
 pytestmark = WHOLE_ROOM
 
@@ -48,32 +42,6 @@ def environment(database: Database, postgres_server: Database, tmp_path: Path) -
         for kind in ("dagster", "mlflow"):
             beside = sql.Identifier(f"{database.name}_{kind}")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
-
-
-@contextmanager
-def web_server(environment: Environment) -> Iterator[str]:
-    """The web server of Dagster, without a daemon: what is queued stays queued."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-P", "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-m", dagster_runs.LOCATION]
-    running = subprocess.Popen(command, env=environment.of_children(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not _answers(f"http://127.0.0.1:{port}/server_info"):
-            assert running.poll() is None
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=1):
-            return True
-    except urllib.error.URLError:
-        return False
 
 
 def test_a_pass_is_started_once_over_what_changed(

@@ -8,6 +8,7 @@ import pytest
 from psycopg import sql
 
 from feedback_pipeline.errors import StoreError
+from feedback_pipeline.storage import pass_lock
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.pass_lock import POLL_S, learning_pass_lock, living_runs, pass_is_running, sign_of_life
 
@@ -108,6 +109,33 @@ def test_a_pass_whose_session_the_server_ended_writes_nothing_more(database: Dat
             with pytest.raises(StoreError, match="lost its lock"), held.connect() as connection:
                 _write(connection)
     assert _written(database) == 1
+
+
+def _showing() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "sign of life" in thread.name]
+
+
+def test_a_sign_whose_session_the_server_ended_is_shown_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pass_lock, "SHOWN_EVERY_S", 0.05)
+    with sign_of_life(database, "run"):
+        for _ in range(2):
+            assert _end_sessions(database) == 1
+            _eventually(lambda: living_runs(database, ["run"]) == {"run"})
+    assert living_runs(database, ["run"]) == set()
+    assert _showing() == []
+
+
+def test_a_sign_that_cannot_be_shown_again_disturbs_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pass_lock, "SHOWN_EVERY_S", 0.05)
+    name = sql.Identifier(database.name)
+    with database.sibling("postgres").connect(autocommit=True) as other:
+        with sign_of_life(database, "run"):
+            other.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            other.execute("SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE datname = %s", [database.name])
+            assert len(_showing()) == 1
+        assert _showing() == []
+        other.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+    assert living_runs(database, ["run"]) == set()
 
 
 def test_a_lock_that_the_session_gave_away_is_lost_too(database: Database) -> None:

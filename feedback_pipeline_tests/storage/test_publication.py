@@ -1,3 +1,5 @@
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,12 @@ def test_publishing_the_same_run_twice_is_the_same_run(shop: Pass) -> None:
     publish(shop.database, shop.store, shop.settings, dagster_run_id="again", now=NOW)
     assert shop.published() == before
     assert rows(shop, "SELECT count(*), max(dagster_run_id) FROM learning_runs") == [(1, "again")]
+
+
+def test_by_a_clock_that_was_moved_back_the_last_run_is_still_the_latest(shop: Pass) -> None:
+    ((first,),) = rows(shop, "SELECT learning_run_id::text FROM learning_runs")
+    second = replace(shop, now=NOW - timedelta(hours=5)).reduce().learning_run_id
+    assert read_status(shop.database)["last_run"]["learning_run_id"] == second != first
 
 
 def test_a_failing_publish_leaves_the_previous_run_whole(shop: Pass) -> None:

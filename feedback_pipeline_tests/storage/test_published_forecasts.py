@@ -64,6 +64,16 @@ def test_a_champion_follows_the_other(database: Database) -> None:
     assert rows(database, reigns) == [(1, START + 3 * HOUR, None), (2, START + 2 * HOUR, START + 3 * HOUR)]
 
 
+def test_a_champion_follows_by_a_clock_that_was_moved_back(database: Database) -> None:
+    with database.connect() as connection:
+        for version in (1, 2):
+            write_model(connection, model(version))
+        set_champion(connection, 1, START)
+        set_champion(connection, 2, START - HOUR)
+    found = rows(database, "SELECT model_version, champion_since, champion_until FROM quality_models ORDER BY 1")
+    assert found == [(1, START, START), (2, START, None)]
+
+
 def test_nobody_crowns_what_is_not_there(database: Database) -> None:
     with database.connect() as connection:
         write_model(connection, model())
@@ -152,9 +162,7 @@ def _of_no_model(connection: Any) -> None:
 
 
 def _backwards(connection: Any) -> None:
-    write_model(connection, model(2))
-    set_champion(connection, 1, START)
-    set_champion(connection, 2, START - HOUR)
+    connection.execute("UPDATE quality_models SET champion_since = %s, champion_until = %s", (START, START - HOUR))
 
 
 def _two_champions(connection: Any) -> None:

@@ -126,7 +126,12 @@ def test_nobody_fires_the_triggers_from_a_table_of_their_own(attempt: Attempt) -
         )
 
 
-def test_an_agent_with_both_roles_does_all_that_the_sdk_does(database: Database) -> None:
+@pytest.mark.parametrize("made_later", [False, True])
+def test_an_agent_with_both_roles_does_all_that_the_sdk_does(database: Database, made_later: bool) -> None:
+    if made_later:
+        with database.connect() as connection:
+            connection.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM feedback_reader, feedback_writer")
+            connection.execute("SELECT feedback_grant_roles()")
     publish_run(database, publication(2))
     name = agent_names(2)[0]
     with member(database, "feedback_reader", "feedback_writer") as login:

@@ -34,8 +34,8 @@ def test_trainings_lose_their_files_but_the_one_that_is_kept(make_tracking: Make
     kept = next(version.run_id for version in tracking.models.versions() if version.number == second)
     assert {orphan.model_id, orphan.run_id, theirs.model_id, kept} <= _files(tracking)
 
-    for _ in range(2):  # again, as after an interruption
-        tracking.remove_trainings([first, 99], "ours", "2026-11-26")
+    for gone in ([first], []):  # again, as after an interruption
+        assert tracking.remove_trainings([second, 99], "ours", "2026-11-26") == gone
     left = _files(tracking)
     assert {theirs.model_id, theirs.run_id, kept} <= left
     assert len(left) == 4  # and the model of the version that is kept
@@ -48,3 +48,21 @@ def test_trainings_lose_their_files_but_the_one_that_is_kept(make_tracking: Make
     with tracking._store.client("look") as client:
         assert client.get_run(oldest.run_id).data.metrics["r2"] == 0.5
     assert trained(tracking, 7.0) == second + 1
+
+
+def test_a_version_that_nobody_has_written_down_goes_unless_another_installation_made_it(make_tracking: MakeTracking) -> None:
+    tracking = make_tracking("forget")
+    earlier, lost, foreign, kept = (trained(tracking, 5.0, installation) for installation in ("ours", "ours", "theirs", "ours"))
+    assert tracking.remove_trainings([lost, kept], "ours", "2026-11-25") == [earlier]
+    tracking.models.set_alias(CHAMPION, lost)
+    assert tracking.remove_trainings([kept], "ours", "2026-11-26") == [lost]
+    versions = {version.number: version for version in tracking.models.versions()}
+    assert {number: version.tags.get("forgotten") for number, version in versions.items()} == {
+        **{earlier: "2026-11-25", lost: "2026-11-26", foreign: None, kept: None}
+    }
+    assert {number for number, version in versions.items() if version.has_files} == {foreign, kept}
+    assert tracking.models.get_alias(CHAMPION) is None
+    assert _files(tracking) >= {versions[foreign].run_id, versions[kept].run_id}
+    assert not _files(tracking) & {versions[earlier].run_id, versions[lost].run_id}
+    for number in (foreign, kept):
+        assert tracking.models.load(number).columns

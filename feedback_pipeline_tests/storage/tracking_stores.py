@@ -40,9 +40,9 @@ def candidate(name: str, metrics: Mapping[str, float]) -> Candidate:
     return Candidate(name, record, fit_seconds=1.5)
 
 
-def trained(tracking: Tracking, base: float = 5.0) -> int:
+def trained(tracking: Tracking, base: float = 5.0, installation: str = "") -> int:
     """A training with one candidate, registered; the number of its version."""
-    parent = tracking.start_training("training", Record())
+    parent = tracking.start_training("training", Record(), installation)
     run_id = tracking.log_candidate(parent, candidate("ridge", {"r2": 0.5}))
     number = tracking.models.register(tracking.log_model(run_id, predictor(base)), {"gain": 0.07})
     tracking.finish(parent)
