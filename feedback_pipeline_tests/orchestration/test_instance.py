@@ -24,7 +24,6 @@ def test_the_instance_is_what_the_file_says(environment: Environment, instance: 
     assert instance.run_monitoring_poll_interval_seconds <= 20
     assert instance.run_monitoring_start_timeout_seconds <= 60
     assert not instance.run_retries_enabled
-    assert instance.get_settings("sensors")["use_threads"]
     assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
     assert instance.run_coordinator.dequeue_interval_seconds == 1
     limits = instance.get_concurrency_config().run_queue_config
