@@ -165,7 +165,7 @@ class Children:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent if _LIBC else None,
+            preexec_fn=_end_when_asked,
         )
         self._running[service.name] = process
         reader = threading.Thread(target=self._copy_lines, args=(service, process), daemon=True)
@@ -245,7 +245,13 @@ def run_in_foreground(command: Sequence[str], variables: Mapping[str, str]) -> i
     return 128 - status if status < 0 else status
 
 
-def _die_with_parent() -> None:
+def _end_when_asked() -> None:
+    """In a child, before its program starts: SIGTERM ends it, and comes when its parent dies.
+
+    A shell starts what it puts in the background with SIGINT ignored; Dagster then ignores SIGTERM as well, and children inherit
+    what is ignored.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

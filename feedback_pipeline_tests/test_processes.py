@@ -229,10 +229,12 @@ def test_the_pause_grows_and_a_child_that_once_stayed_up_is_never_given_up(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal at the parent's death is Linux's")
-def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
+def test_children_do_not_outlive_a_killed_parent(tmp_path: Path, handler: str) -> None:
     file = tmp_path / "pids"
     code = (
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, signal.{handler})\n"
         "from feedback_pipeline.processes import Children, Service\n"
         f"service = Service('s', (sys.executable, '-c', {SLEEPER!r}, sys.argv[1]))\n"
         "with Children([service], dict(os.environ)):\n"
