@@ -21,6 +21,11 @@ TEMPLATE = "feedback_template"
 MLFLOW_TEMPLATE = "mlflow_template"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first."""
+    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """The server's own database; tests take `database` or `empty_database`."""

@@ -14,6 +14,7 @@ FAULTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_no_review_is_lost_or_doubled_whatever_dies() -> None:
     done = subprocess.run(
