@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg import sql
 
 from feedback_pipeline.cli import main
 from feedback_pipeline.commands.ports import free_ports
@@ -25,6 +24,7 @@ from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.pass_lock import learning_pass_lock
 from feedback_pipeline.storage.publication import publish_run
 from feedback_pipeline.storage.tracking import Tracking
+from feedback_pipeline_tests.beside import drop_beside
 from feedback_pipeline_tests.passes import Pass
 from feedback_pipeline_tests.storage.forecasts import champion_says, forecast
 from feedback_pipeline_tests.storage.publications import publication
@@ -60,10 +60,7 @@ def _call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
 def installation(database: Database, postgres_server: Database, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The variables of an installation with a database of its own."""
     yield {"FEEDBACK_DATABASE_URL": database.url, "FEEDBACK_HOME": str(tmp_path / "home")}
-    with postgres_server.connect(autocommit=True) as connection:
-        for purpose in ("dagster", "mlflow"):
-            name = sql.Identifier(f"{database.name}_{purpose}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    drop_beside(postgres_server, database)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from feedback_pipeline.errors import StoreError, UserError
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import binaries
+from feedback_pipeline_tests.beside import drop_beside
 
 
 def _settings(database: Database, home: Path) -> Settings:
@@ -42,10 +43,7 @@ def _nothing_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 def _siblings(database: Database, postgres_server: Database) -> Iterator[None]:
     """What Dagster and MLflow get beside the database goes with it."""
     yield
-    with postgres_server.connect(autocommit=True) as connection:
-        for purpose in ("dagster", "mlflow"):
-            name = sql.Identifier(f"{database.name}_{purpose}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    drop_beside(postgres_server, database)
 
 
 def _exists(server: Database, name: str) -> bool:

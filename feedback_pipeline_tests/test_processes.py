@@ -3,16 +3,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.processes import STARTS_ALLOWED, STOP_PATIENCE_S, Children, Service, run_in_foreground, wait_for_stop
+from feedback_pipeline_tests.sleepers import SLEEPER, eventually, lives, pids
 
-# Names of children go to a file, since what they print belongs to the terminal.
-SLEEPER = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
 PARENT = (
     "import subprocess, sys, time, signal\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -39,25 +37,6 @@ def _service(code: str, *arguments: str, name: str = "service") -> Service:
     return Service(name, (sys.executable, "-c", code, *arguments))
 
 
-def _eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _pids(file: Path) -> list[int]:
-    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
 def test_lines_carry_the_name_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
     printed: list[str] = []
 
@@ -67,7 +46,7 @@ def test_lines_carry_the_name_of_the_service(capsys: pytest.CaptureFixture[str])
 
     services = [_service("print('hello from one')", name="one"), _service("print('hello from two')", name="longer")]
     with Children(services, dict(os.environ)):
-        _eventually(seen)
+        eventually(seen)
     assert "longer | hello from two\n" in "".join(printed)
 
 
@@ -75,8 +54,8 @@ def test_lines_carry_the_name_of_the_service(capsys: pytest.CaptureFixture[str])
 def test_the_end_of_the_block_ends_the_children(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     with Children([_service(SLEEPER, str(file))], dict(os.environ)):
-        _eventually(lambda: _pids(file))
-    assert not any(map(_lives, _pids(file)))
+        eventually(lambda: pids(file))
+    assert not any(map(lives, pids(file)))
 
 
 @pytest.mark.slow
@@ -84,8 +63,8 @@ def test_a_child_that_ignores_the_signal_ends_with_its_own_children(tmp_path: Pa
     monkeypatch.setattr("feedback_pipeline.processes.STOP_PATIENCE_S", 0.5)
     file = tmp_path / "pids"
     with Children([_service(PARENT, str(file))], dict(os.environ)):
-        _eventually(lambda: _pids(file))
-    _eventually(lambda: not any(map(_lives, _pids(file))))
+        eventually(lambda: pids(file))
+    eventually(lambda: not any(map(lives, pids(file))))
 
 
 @pytest.mark.slow
@@ -93,15 +72,15 @@ def test_a_child_that_died_is_started_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
     file = tmp_path / "pids"
     with Children([_service(SLEEPER, str(file))], dict(os.environ)) as children:
-        _eventually(lambda: _pids(file))
-        os.kill(_pids(file)[0], signal.SIGKILL)
+        eventually(lambda: pids(file))
+        os.kill(pids(file)[0], signal.SIGKILL)
 
         def started_again() -> bool:
             children.watch()
-            return len(_pids(file)) == 2
+            return len(pids(file)) == 2
 
-        _eventually(started_again)
-    assert not any(map(_lives, _pids(file)))
+        eventually(started_again)
+    assert not any(map(lives, pids(file)))
 
 
 @pytest.mark.slow
@@ -110,21 +89,21 @@ def test_what_a_dead_child_had_started_goes_on_until_the_end(tmp_path: Path, mon
     started, leaders = tmp_path / "started", tmp_path / "leaders"
     with Children([_service(STARTER, str(started), str(leaders))], dict(os.environ)) as children:
         for life in (1, 2):
-            _eventually(lambda: len(_pids(started)) == len(_pids(leaders)) == life)  # noqa: B023 - called in the loop
-            os.kill(_pids(leaders)[-1], signal.SIGKILL)
+            eventually(lambda: len(pids(started)) == len(pids(leaders)) == life)  # noqa: B023 - called in the loop
+            os.kill(pids(leaders)[-1], signal.SIGKILL)
 
             def started_again() -> bool:
                 children.watch()
-                return len(_pids(leaders)) == life + 1  # noqa: B023 - called in the loop
+                return len(pids(leaders)) == life + 1  # noqa: B023 - called in the loop
 
-            _eventually(started_again)
-        _eventually(lambda: len(_pids(started)) == 3)
+            eventually(started_again)
+        eventually(lambda: len(pids(started)) == 3)
         children.watch()
-        assert list(map(_lives, _pids(started))) == [True] * 3
+        assert list(map(lives, pids(started))) == [True] * 3
         # Nobody has seen yet that this one is dead.
-        os.kill(_pids(leaders)[-1], signal.SIGKILL)
-        assert children._left == set(_pids(leaders)[:-1])
-    _eventually(lambda: not any(map(_lives, _pids(started))))
+        os.kill(pids(leaders)[-1], signal.SIGKILL)
+        assert children._left == set(pids(leaders)[:-1])
+    eventually(lambda: not any(map(lives, pids(started))))
 
 
 @pytest.mark.slow
@@ -133,16 +112,16 @@ def test_a_group_that_is_empty_is_forgotten(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("feedback_pipeline.processes.FIRST_PAUSE_S", 0.0)
     started, leaders = tmp_path / "started", tmp_path / "leaders"
     with Children([_service(STARTER, str(started), str(leaders))], dict(os.environ)) as children:
-        _eventually(lambda: _pids(started) and _pids(leaders))
+        eventually(lambda: pids(started) and pids(leaders))
 
         def watched(left: set[int]) -> bool:
             children.watch()
             return children._left == left
 
-        os.kill(_pids(leaders)[0], signal.SIGKILL)
-        _eventually(lambda: watched({_pids(leaders)[0]}))
-        os.kill(_pids(started)[0], signal.SIGKILL)
-        _eventually(lambda: watched(set()))
+        os.kill(pids(leaders)[0], signal.SIGKILL)
+        eventually(lambda: watched({pids(leaders)[0]}))
+        os.kill(pids(started)[0], signal.SIGKILL)
+        eventually(lambda: watched(set()))
 
 
 @pytest.mark.slow
@@ -152,8 +131,8 @@ def test_asking_twice_ends_a_stubborn_child_at_once(tmp_path: Path) -> None:
     # What a shell starts in the background ignores Ctrl-C, and passes that on to these tests.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), Children([_service(STUBBORN, str(file))], dict(os.environ)):
-        _eventually(lambda: _pids(file))
-    _eventually(lambda: not any(map(_lives, _pids(file))))
+        eventually(lambda: pids(file))
+    eventually(lambda: not any(map(lives, pids(file))))
     signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < STOP_PATIENCE_S
 
@@ -171,7 +150,7 @@ def test_a_child_has_variables_of_its_own(capsys: pytest.CaptureFixture[str]) ->
         return "one | 1 2\n" in "".join(printed) and "two | None 2\n" in "".join(printed)
 
     with Children(services, os.environ | {"OURS": "2"}):
-        _eventually(seen)
+        eventually(seen)
 
 
 @pytest.mark.slow
@@ -189,10 +168,10 @@ def test_a_child_that_the_others_can_do_without_is_left_out(
             printed.append(capsys.readouterr().out)
             return "goes on without it" in "".join(printed)
 
-        _eventually(given_up)
+        eventually(given_up)
         children.watch()
         assert children._lives["broken"].short == STARTS_ALLOWED
-        assert list(map(_lives, _pids(file))) == [True]
+        assert list(map(lives, pids(file))) == [True]
 
 
 @pytest.mark.slow
@@ -205,7 +184,7 @@ def test_a_child_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -
             return False
 
         with pytest.raises(StoreError, match="broken keeps ending"):
-            _eventually(watch_forever)
+            eventually(watch_forever)
         assert children._lives["broken"].short == STARTS_ALLOWED
 
 
@@ -215,13 +194,13 @@ def test_the_pause_grows_and_a_child_that_once_stayed_up_is_never_given_up(
 ) -> None:
     monkeypatch.setattr("feedback_pipeline.processes.STEADY_AFTER_S", 0.0)
     with Children([_service("raise SystemExit(3)", name="frail")], dict(os.environ)) as children:
-        _eventually(lambda: children._running["frail"].poll() is not None)
+        eventually(lambda: children._running["frail"].poll() is not None)
         children.watch()
         monkeypatch.setattr("feedback_pipeline.processes.STEADY_AFTER_S", 600.0)
         for _ in range(2 * STARTS_ALLOWED):
             children._due["frail"] = 0.0
             children.watch()
-            _eventually(lambda: children._running["frail"].poll() is not None)
+            eventually(lambda: children._running["frail"].poll() is not None)
             children.watch()
     pauses = [line.split(" in ")[1] for line in capsys.readouterr().out.splitlines() if "starting it again" in line]
     assert pauses[:8] == ["1 s", "1 s", "2 s", "4 s", "8 s", "16 s", "32 s", "60 s"]
@@ -241,10 +220,10 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path: Path, handler: str) -
         "    time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(file)])
-    _eventually(lambda: _pids(file))
+    eventually(lambda: pids(file))
     parent.kill()
     parent.wait()
-    _eventually(lambda: not any(map(_lives, _pids(file))))
+    eventually(lambda: not any(map(lives, pids(file))))
 
 
 def test_what_is_called_beside_the_others_ends_the_wait_when_it_fails() -> None:

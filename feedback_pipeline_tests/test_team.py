@@ -23,6 +23,7 @@ from feedback_pipeline.processes import Children
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.embedded import binaries
+from feedback_pipeline_tests.beside import drop_beside
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +140,4 @@ def test_a_backup_is_restored(database: Database, postgres_server: Database, tmp
             assert connection.execute(granted.encode()).fetchall() == [(True,)]
         assert (kept / "file").read_text() == "a day"
     finally:
-        with postgres_server.connect(autocommit=True) as connection:
-            for kind in ("dagster", "mlflow"):
-                beside = sql.Identifier(f"{database.name}_{kind}")
-                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+        drop_beside(postgres_server, database)

@@ -1,14 +1,15 @@
 """The sensor that asks for a new model when the errors of the champion drift."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
 from feedback_pipeline.learning.moments import told
-from feedback_pipeline.learning.trigger import Policy, Run, after_failures
+from feedback_pipeline.learning.trigger import Run, after_failures
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, learn
+from feedback_pipeline.orchestration.new_feedback import policy_of
 from feedback_pipeline.orchestration.resources import DatabaseResource
 from feedback_pipeline.orchestration.run_states import ATTEMPT_TAG, BATCH_TAG, Ours, ours_of, run_in_flight, trainings_of
 from feedback_pipeline.settings import Settings
@@ -64,7 +65,7 @@ def ask_for_training(
     runs, trained = trainings_of(instance, ours, batch_id)
     if trained:
         return dg.SkipReason(f"{alarm}; a run has trained because of it")
-    decision = after_failures(batch_id, alarm, runs, Policy(first_pause=timedelta(seconds=settings.retry_pause_seconds)), now)
+    decision = after_failures(batch_id, alarm, runs, policy_of(settings), now)
     reason = told(decision.reason, now)
     if not isinstance(decision, Run):
         return dg.SkipReason(reason)

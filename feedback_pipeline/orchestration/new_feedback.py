@@ -76,7 +76,7 @@ def evaluate(
     """
     from feedback_pipeline.storage.trigger_book import Entry, claim_start, note_decision
 
-    policy = _policy(settings)
+    policy = policy_of(settings)
     # The records before the changes: a pass that publishes in between leaves fewer changes. The other way round, changes that
     # it has just learned would start another one.
     active = run_in_flight(instance, ours)
@@ -126,7 +126,8 @@ def _state(
     return _State(read.pending, runs_of(instance, ours, read.pending.batch_id, read.published_by), read.now)
 
 
-def _policy(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> Policy:
+    """The thresholds and pauses of the settings."""
     return Policy(
         threshold=settings.learn_threshold,
         thresholds=settings.learn_thresholds,

@@ -1,17 +1,17 @@
 """Sensors: what starts a run by itself."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
 from feedback_pipeline.learning.moments import told
-from feedback_pipeline.learning.trigger import Policy, Run, Runs, after_failures
+from feedback_pipeline.learning.trigger import Run, Runs, after_failures
 from feedback_pipeline.orchestration.drift import drift_sensor
 from feedback_pipeline.orchestration.failed_runs import failed_run_sensor
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import forecast
-from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor
+from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor, policy_of
 from feedback_pipeline.orchestration.orphans import orphaned_runs
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
 from feedback_pipeline.orchestration.run_states import failures_in_a_row, ours_of
@@ -41,8 +41,7 @@ def outputs_without_forecast(
         if not outputs_wait(plain, feature_store.open(plain), settings, now=now):
             return dg.SkipReason("no output waits for a forecast, or there is no champion to ask")
         failed = Runs(failed=failures_in_a_row(context.instance, ours, forecast.name))
-    policy = Policy(first_pause=timedelta(seconds=settings.retry_pause_seconds))
-    start = after_failures("forecast", "outputs wait for a forecast", failed, policy, now)
+    start = after_failures("forecast", "outputs wait for a forecast", failed, policy_of(settings), now)
     return dg.RunRequest(tags=dict(ours.tag)) if isinstance(start, Run) else dg.SkipReason(told(start.reason, now))
 
 

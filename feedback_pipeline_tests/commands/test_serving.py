@@ -5,17 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from feedback_pipeline.commands import serving
 from feedback_pipeline.errors import StoreUnavailable
+from feedback_pipeline_tests.sleepers import SLEEPER, eventually, lives, pids
 
 PATIENCE_S = 60
-CHILD = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
 # The loop of `up` with one child, while its stores are away: HOME PORT CHILD FILE.
 LOOP = """
 import os, socket, sys
@@ -42,24 +40,6 @@ with EmbeddedPostgres(Path(home), settings={"fsync": "off"}).hold() as database:
 """
 
 
-def _eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _pids(file: Path) -> list[int]:
-    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -67,7 +47,7 @@ def test_a_store_that_does_not_answer_holds_up_neither_children_nor_the_end(numb
     home, file = tmp_path / "home", tmp_path / "pids"
     variables = {name: value for name, value in os.environ.items() if not name.startswith("FEEDBACK_")}
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        command = [sys.executable, "-c", LOOP, str(home), str(silent.getsockname()[1]), CHILD, str(file)]
+        command = [sys.executable, "-c", LOOP, str(home), str(silent.getsockname()[1]), SLEEPER, str(file)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as loop:
             assert loop.stdin is not None
             assert loop.stdout is not None
@@ -77,21 +57,21 @@ def test_a_store_that_does_not_answer_holds_up_neither_children_nor_the_end(numb
             os.kill(state["supervisor"], signal.SIGSTOP)
             try:
                 os.kill(state["server"], signal.SIGKILL)
-                _eventually(lambda: _pids(file))
+                eventually(lambda: pids(file), PATIENCE_S)
                 loop.stdin.write("go on\n")
                 loop.stdin.flush()
                 silent.settimeout(PATIENCE_S)
                 asking, _ = silent.accept()
                 with asking:
-                    os.kill(_pids(file)[0], signal.SIGKILL)
-                    _eventually(lambda: len(_pids(file)) == 2)
+                    os.kill(pids(file)[0], signal.SIGKILL)
+                    eventually(lambda: len(pids(file)) == 2, PATIENCE_S)
                     loop.send_signal(number)
                     assert loop.wait(PATIENCE_S) == 0
             finally:
                 loop.kill()
                 os.kill(state["supervisor"], signal.SIGCONT)
-            assert not any(map(_lives, _pids(file)))
-    _eventually(lambda: not _lives(state["supervisor"]))
+            assert not any(map(lives, pids(file)))
+    eventually(lambda: not lives(state["supervisor"]), PATIENCE_S)
 
 
 def test_a_store_that_is_away_is_asked_less_and_less_often(

@@ -19,6 +19,7 @@ from feedback_pipeline.simulation.world import World, simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.extraction import pending_days
+from feedback_pipeline_tests.beside import drop_beside
 
 UNTIL = date(2026, 6, 30)
 
@@ -50,10 +51,7 @@ def _installed(database: Database, server: Database, mlflow_template: str, home:
     settings = Settings(database_url=database.url, home=home, store_url=None)  # type: ignore[arg-type]
     with prepared(settings, overridable=False) as ready:
         yield ready
-    with server.connect(autocommit=True) as connection:
-        for kind in ("dagster", "mlflow"):
-            beside = sql.Identifier(f"{database.name}_{kind}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+    drop_beside(server, database)
 
 
 def _adopt(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

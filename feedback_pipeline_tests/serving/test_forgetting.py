@@ -11,7 +11,6 @@ from typing import Any, cast
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
 from fastapi.testclient import TestClient
-from psycopg import sql
 
 from feedback_pipeline.environment import Environment, prepared
 from feedback_pipeline.learning_pass.forgetting import begin_forgetting
@@ -26,6 +25,7 @@ from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
 from feedback_pipeline.storage.forget_receipts import one_forgetting
 from feedback_pipeline.storage.tracking import Tracking
+from feedback_pipeline_tests.beside import drop_beside
 from feedback_pipeline_tests.passes import Pass
 from feedback_pipeline_tests.serving.conftest import LearnedWorld
 from feedback_pipeline_tests.serving.web_servers import web_server
@@ -151,10 +151,7 @@ def environment(unlearned: LearnedWorld, postgres_server: Database, tmp_path: Pa
     settings = Settings(database_url=unlearned.database.url, home=tmp_path / "home")  # type: ignore[arg-type]
     with prepared(settings, overridable=False) as ready:
         yield ready
-    with postgres_server.connect(autocommit=True) as connection:
-        for kind in ("dagster", "mlflow"):
-            beside = sql.Identifier(f"{unlearned.database.name}_{kind}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+    drop_beside(postgres_server, unlearned.database)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from playwright.sync_api import expect
-from psycopg import sql
 
 from feedback_pipeline.environment import Environment, prepared
 from feedback_pipeline.orchestration.jobs import learn
@@ -23,6 +22,7 @@ from feedback_pipeline.simulation.spec import WorldSpec
 from feedback_pipeline.simulation.world import simulate
 from feedback_pipeline.simulation.writing import write_world
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline_tests.beside import drop_beside
 from feedback_pipeline_tests.page.conftest import chromium
 from feedback_pipeline_tests.serving.conftest import WHOLE_ROOM, LearnedWorld, served
 from feedback_pipeline_tests.serving.web_servers import web_server
@@ -38,10 +38,7 @@ def environment(database: Database, postgres_server: Database, tmp_path: Path) -
     settings = Settings(database_url=database.url, home=tmp_path / "home")  # type: ignore[arg-type]
     with prepared(settings, overridable=False) as ready:
         yield ready
-    with postgres_server.connect(autocommit=True) as connection:
-        for kind in ("dagster", "mlflow"):
-            beside = sql.Identifier(f"{database.name}_{kind}")
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(beside))
+    drop_beside(postgres_server, database)
 
 
 def test_a_pass_is_started_once_over_what_changed(

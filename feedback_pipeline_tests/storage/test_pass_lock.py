@@ -1,8 +1,6 @@
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from psycopg import sql
@@ -11,6 +9,7 @@ from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage import pass_lock
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.pass_lock import POLL_S, learning_pass_lock, living_runs, pass_is_running, sign_of_life
+from feedback_pipeline_tests.sleepers import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -75,13 +74,6 @@ def _end_sessions(database: Database) -> int:
     return int(ended[0])
 
 
-def _eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _exists(database: Database, pid: int) -> bool:
     with database.connect(autocommit=True) as other:
         return other.execute("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", [pid]).fetchone() == (True,)
@@ -120,7 +112,7 @@ def test_a_sign_whose_session_the_server_ended_is_shown_again(database: Database
     with sign_of_life(database, "run"):
         for _ in range(2):
             assert _end_sessions(database) == 1
-            _eventually(lambda: living_runs(database, ["run"]) == {"run"})
+            eventually(lambda: living_runs(database, ["run"]) == {"run"})
     assert living_runs(database, ["run"]) == set()
     assert _showing() == []
 
@@ -178,7 +170,7 @@ def test_a_pass_begins_only_when_nothing_is_written_any_more_under_a_lost_lock(d
             _write(connection)
             assert _end_sessions(database) == 1
             thread.start()
-            _eventually(lambda: pass_is_running(database))
+            eventually(lambda: pass_is_running(database))
             # Long enough for two looks of the one that waits.
             thread.join(3 * POLL_S)
             assert seen == []
@@ -192,7 +184,7 @@ def test_neither_the_server_nor_a_proxy_ends_a_session_for_being_idle(database: 
     with learning_pass_lock(database, _never, "run") as held, sign_of_life(database, "other run"):
         with database.connect(autocommit=True) as younger:
             pid = younger.info.backend_pid
-            _eventually(lambda: not _exists(database, pid))
+            eventually(lambda: not _exists(database, pid))
         assert pass_is_running(database)
         assert living_runs(database, ["run", "other run"]) == {"run", "other run"}
         held.connect().close()
@@ -223,4 +215,4 @@ def test_a_killed_pass_frees_the_lock(database: Database) -> None:
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    _eventually(lambda: not pass_is_running(database))
+    eventually(lambda: not pass_is_running(database))
