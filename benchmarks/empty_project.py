@@ -4,7 +4,9 @@ import os
 
 import dagster as dg
 
-INTERVAL_S = int(os.environ["FEEDBACK_SENSOR_SECONDS"])
+from feedback_pipeline.orchestration.looks import looks_every
+
+INTERVAL_S = looks_every(int(os.environ["FEEDBACK_SENSOR_SECONDS"]))
 
 
 @dg.asset

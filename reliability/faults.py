@@ -14,7 +14,7 @@ import psycopg
 
 from feedback_pipeline.errors import StoreError
 from feedback_pipeline.storage.database import Database
-from reliability.processes_of import kill, postmaster, processes, start_twin
+from reliability.processes_of import code_server, forks, kill, postmaster, processes, start_twin
 from reliability.service import Service
 
 DISK_BYTES: Final = 256 * 1024 * 1024
@@ -63,8 +63,8 @@ class Disk:
 
 
 def _limit_files(home: Path) -> int:
-    """What the code server starts inherits its limit: every file ends after a kilobyte."""
-    servers = processes(home, "dagster", "api", "grpc")
+    """Runs inherit the limit of what they are forked from: every file ends after a kilobyte."""
+    servers, _ = forks(home)
     for limit in (1024, resource.RLIM_INFINITY):
         for pid in servers:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -89,7 +89,7 @@ class Faults:
             "daemon killed": lambda: kill(processes(self.home, "dagster._daemon")),
             "connections broken": self._connections,
             "second daemon": self._second_daemon,
-            "code server killed": lambda: kill(processes(self.home, "dagster", "api", "grpc")),
+            "code server killed": lambda: kill(code_server(self.home)),
             "disk filled": lambda: self.disk.fill(self.home),
             "Postgres killed": lambda: kill(postmaster(self.home)),
             "whole group killed": self.service.kill_and_start_again,
@@ -99,10 +99,9 @@ class Faults:
         """As soon as one is there; the writers see to it that one comes."""
         deadline = time.monotonic() + _RUN_APPEARS_S
         while time.monotonic() < deadline:
-            # The code server starts it as a process of its own, by what multiprocessing calls spawning.
-            found = processes(self.home, "multiprocessing", "spawn_main")
-            if found:
-                return kill(found)
+            _, runs = forks(self.home)
+            if runs:
+                return kill(runs)
             time.sleep(0.1)
         return 0
 

@@ -21,6 +21,18 @@ def processes(home: Path, *words: str) -> list[int]:
     return [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0") and _says(pid, words)]
 
 
+def code_server(home: Path) -> list[int]:
+    """What holds the code, but not what it has started."""
+    return processes(home, "feedback_pipeline.orchestration.code_server", "--socket")
+
+
+def forks(home: Path) -> tuple[list[int], list[int]]:
+    """The processes that runs are forked from, and the runs: they share a command line, but only the former are of the server."""
+    found, servers = processes(home, "multiprocessing.forkserver"), code_server(home)
+    origins = [pid for pid in found if _parent(pid) in servers]
+    return origins, [pid for pid in found if pid not in origins]
+
+
 def server(home: Path) -> list[int]:
     """The PostgreSQL server of the installation, its sessions and its supervisor, whoever started them."""
     folder = home / "postgres"
@@ -80,6 +92,13 @@ def _pids() -> Iterator[int]:
 def _says(pid: int, words: tuple[str, ...]) -> bool:
     line = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
     return all(word in line for word in words)
+
+
+def _parent(pid: int) -> int | None:
+    """None if it has ended."""
+    # After the name, which may hold anything: state and parent.
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else None
 
 
 def _read(pid: int, name: str) -> bytes:

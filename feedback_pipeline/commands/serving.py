@@ -175,9 +175,7 @@ def _dagster_services(settings: Settings, folder: Path) -> list[Service]:
     location = {"grpc_server": {"socket": str(socket_file), "location_name": DEFINITIONS}}
     workspace.write_text(json.dumps({"load_from": [location]}))  # JSON is YAML
     code = (
-        "dagster",
-        "api",
-        "grpc",
+        "feedback_pipeline.orchestration.code_server",
         "--socket",
         str(socket_file),
         "-m",

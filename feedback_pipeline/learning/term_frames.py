@@ -1,5 +1,6 @@
 """Tested words of some lists as rows of the pattern frame: which are published, and what agents read of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -22,6 +23,7 @@ UNSURE: Final = f"confidence below {MIN_CONFIDENCE:.2f}"
 HOLDS_ZERO: Final = "its interval holds 0"
 REPEATED: Final = "said of all stages and decision points"
 _TOLD: Final = (*DOCUMENTS, "sentence")
+_DETAILS: Final = ("points", "points_low", "points_high", "n_with", "n_documents", "outcome", "judged")
 _REPORTED_Q = 0.5
 Flags = npt.NDArray[np.bool_]
 
@@ -73,8 +75,8 @@ class TermColumn:
         names = self.agents[self.parent[known]]
         return pd.DataFrame({"agent_name": names, "pattern_type": self.kind, "p_value": self.p_value[known]})
 
-    def frame(self, sure: Floats) -> pd.DataFrame:
-        """The published terms and the others with q <= .5 as a pattern frame.
+    def rows(self, sure: Floats) -> dict[str, Any]:
+        """The published terms and the others with q <= .5, as columns of the pattern frame and what sentences say beside them.
 
         Args:
             sure: Confidence of every tested term (E,).
@@ -82,20 +84,18 @@ class TermColumn:
         published = self._published(sure)
         rows = np.flatnonzero(published | (self.judged.tested.q_value[:, self.k] <= _REPORTED_Q))
         details = self._details(rows)
-        columns = self._numbers(rows) | self._names(rows, details)
+        columns = self._numbers(rows) | self._names(rows, details["judged"])
         q, shown = columns["q_value"], published[rows]
         weak = [~(q <= MAX_Q), columns["ci_low"] * columns["ci_high"] <= 0, ~(sure[rows] >= MIN_CONFIDENCE)]
         reason = np.select(weak, [f"q above {MAX_Q:.2f}", HOLDS_ZERO, UNSURE], NOT_STRONGEST).astype(object)
         reason[shown] = None
-        columns |= {"confidence": sure[rows], "published": shown, "reason": reason, "algorithm": ALGORITHM}
-        return _with_documents(pattern_frame(columns, len(rows)), details)
+        return columns | {"confidence": sure[rows], "published": shown, "reason": reason} | details
 
     def _numbers(self, rows: Ints) -> dict[str, Any]:
         tested = self.judged.tested
         effect, se = self.effect[rows], self.se[rows]
         share = tested.n_with[rows] / tested.n[tested.owner[rows]]
         return {
-            "unit": "sd",
             "direction": np.sign(effect),
             "effect": effect,
             "se": se,
@@ -109,28 +109,29 @@ class TermColumn:
             "n_reviewers": tested.n_reviewers[rows],
         }
 
-    def _names(self, rows: Ints, details: pd.DataFrame) -> dict[str, Any]:
+    def _names(self, rows: Ints, judged: Names) -> dict[str, Any]:
         lists, owner = self.arrangement, self.judged.tested.owner[rows]
         terms = lists.family.documents.presence.vocabulary[self.judged.tested.term[rows]]
         group, stage, point = lists.group[owner], lists.stage[owner], np.full(len(rows), None, dtype=object)
-        aspect = details["judged"].to_numpy(dtype=object)
+        aspect = judged
         if self.kind == REASONING_TERMS:
             point = group
         elif self.kind == ISSUE_TERMS:
             aspect = group  # issues are called by the aspect they are of, whatever they are judged by
-        identities = zip(terms, aspect, stage, point, strict=True)
+        description = np.empty(len(rows), dtype=object)
+        description[:] = [term_description(self.kind, *identity) for identity in zip(terms, aspect, stage, point, strict=True)]
         return {
             "agent_name": self.agents[self.parent[rows]],
-            "pattern_type": self.kind,
-            "description": [term_description(self.kind, *identity) for identity in identities],
+            "pattern_type": np.full(len(rows), self.kind, dtype=object),
+            "description": description,
             "term": terms,
             "aspect": aspect,
             "stage": stage,
             "decision_point": point,
         }
 
-    def _details(self, rows: Ints) -> pd.DataFrame:
-        """What the documents and the sentence say beside the columns of the frame."""
+    def _details(self, rows: Ints) -> dict[str, Any]:
+        """What the documents and the sentence say beside the columns of the frame: `_DETAILS`."""
         tested = self.judged.tested
         owner = tested.owner[rows]
         choices = self.judged.outcomes[self.k].choices
@@ -141,17 +142,8 @@ class TermColumn:
         judged = np.where(pd.isna(scored), group, scored)
         judged[kinds != SCORE] = None
         points, half = tested.points[rows, self.k], Z95 * tested.points_se[rows, self.k]
-        return pd.DataFrame(
-            {
-                "points": points,
-                "points_low": points - half,
-                "points_high": points + half,
-                "n_with": tested.n_with[rows],
-                "n_documents": tested.n[owner],
-                "outcome": kinds,
-                "judged": pd.Series(judged, dtype=object),
-            }
-        )
+        values = (points, points - half, points + half, tested.n_with[rows], tested.n[owner], kinds, judged)
+        return dict(zip(_DETAILS, values, strict=True))
 
     def _published(self, sure: Floats) -> Flags:
         """The strongest terms of each list and sign with q <= .10, an interval on one side of 0 and a confidence of .5 (E,)."""
@@ -166,6 +158,24 @@ class TermColumn:
         published = np.zeros(len(tested.term), dtype=bool)
         published[found[order[rank < MOST_PUBLISHED]]] = True
         return published
+
+
+def term_frame(columns: Sequence[TermColumn], sure: Sequence[Floats]) -> pd.DataFrame:
+    """What of the columns is told, as one pattern frame: the published terms and the others with q <= .5.
+
+    Args:
+        columns: Tested terms.
+        sure: Confidence of every tested term of each column.
+    """
+    parts = [column.rows(confidence) for column, confidence in zip(columns, sure, strict=True)]
+    if not parts:
+        return pattern_frame({}, 0)
+    # One frame for all: a frame takes longer to make than a thousand terms to put into it.
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # As it is: pandas takes a column of names for one of its own kind, which has NaN for None.
+    own = {name: whole.pop(name) for name in _DETAILS}
+    details = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in own.items()})
+    return _with_documents(pattern_frame(whole | {"unit": "sd", "algorithm": ALGORITHM}, len(details)), details)
 
 
 def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from feedback_pipeline.learning.features import FLEET
 from feedback_pipeline.learning.panel import Floats, Ints, Panel
 from feedback_pipeline.learning.pattern_frame import COMMENT_TERMS, ISSUE_TERMS, REASONING_TERMS, TERM_TYPES, concatenated
 from feedback_pipeline.learning.pooling import confidence
-from feedback_pipeline.learning.term_frames import TermColumn, without_repeats
+from feedback_pipeline.learning.term_frames import TermColumn, term_frame, without_repeats
 from feedback_pipeline.learning.term_lists import Arrangement, Names, term_families
 from feedback_pipeline.learning.term_sentences import SOURCES
 from feedback_pipeline.learning.terms import MIN_DOCUMENTS, TermTexts
@@ -58,11 +59,9 @@ def find_terms(
                 columns += own
                 if place == 0:
                     states.append(_State.of(arrangement, agents, own))
-    frames = []
-    for kind in TERM_TYPES:
-        same = [column for column in columns if column.kind == kind]
-        frames += [column.frame(sure) for column, sure in zip(same, _confidence(same), strict=True)]
-    patterns = without_repeats(concatenated(frames))
+    columns.sort(key=lambda column: TERM_TYPES.index(column.kind))
+    sure = [sure for _, same in groupby(columns, lambda column: column.kind) for sure in _confidence(list(same))]
+    patterns = without_repeats(concatenated([term_frame(columns, sure)]))
     none = pd.DataFrame({"agent_name": [], "pattern_type": [], "p_value": []}, dtype=object).astype({"p_value": np.float64})
     tested = pd.concat([none, *(column.p_values() for column in columns)], ignore_index=True)
     return patterns, _parts(panel.agents, states, patterns, tested), tested

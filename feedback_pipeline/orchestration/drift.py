@@ -9,6 +9,7 @@ from feedback_pipeline.learning.moments import told
 from feedback_pipeline.learning.trigger import Run, after_failures
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, learn
+from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.new_feedback import policy_of
 from feedback_pipeline.orchestration.resources import DatabaseResource
 from feedback_pipeline.orchestration.run_states import ATTEMPT_TAG, BATCH_TAG, Ours, ours_of, run_in_flight, trainings_of
@@ -23,7 +24,7 @@ EVERY_S: Final = 900
 @dg.sensor(
     name="drift_sensor",
     job=learn,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=looks_every(EVERY_S),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run that trains the quality predictor when reviews come out otherwise than the champion forecast: "
     "once for each alarm, and again where that run fails.",

@@ -13,6 +13,7 @@ import dagster as dg
 from feedback_pipeline import errors
 from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
+from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.resources import DatabaseResource
 from feedback_pipeline.orchestration.run_states import BATCH_TAG, Ours, ours_of
 from feedback_pipeline.settings import Settings
@@ -59,7 +60,7 @@ class FailedRun:
 
 @dg.sensor(
     name="failed_run_sensor",
-    minimum_interval_seconds=Settings().sensor_seconds,
+    minimum_interval_seconds=looks_every(Settings().sensor_seconds),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Writes every failed run down in trigger_decisions, and tells the address in FEEDBACK_ALERT_WEBHOOK of it.",
 )

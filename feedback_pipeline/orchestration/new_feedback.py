@@ -15,6 +15,7 @@ from feedback_pipeline.learning.moments import told
 from feedback_pipeline.learning.trigger import Pending, Policy, Run, Runs, decide
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import learn
+from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.partitions import DAYS, range_tags
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
 from feedback_pipeline.orchestration.run_states import (
@@ -38,7 +39,7 @@ _TAGGED_AGENTS: Final = 20
 @dg.sensor(
     name="new_feedback_sensor",
     job=learn,
-    minimum_interval_seconds=Settings().sensor_seconds,
+    minimum_interval_seconds=looks_every(Settings().sensor_seconds),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts one learning pass over everything that changed, as soon as an agent has enough new reviews. Why it "
     "started one, or did not, is in the table trigger_decisions and in `feedback-pipeline status`.",

@@ -12,6 +12,7 @@ import dagster as dg
 
 from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
+from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, DatabaseResource, installation_tag
 from feedback_pipeline.orchestration.run_states import Ours, is_pass, ours_of
 
@@ -112,7 +113,7 @@ def fail_untagged(instance: dg.DagsterInstance, ours: Ours, seen: Mapping[str, i
 
 @dg.sensor(
     name="orphaned_runs",
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=looks_every(EVERY_S),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Marks runs as failed whose process died together with the server that had started it: Dagster would show them "
     "as under way for ever, and no other pass would start.",

@@ -11,6 +11,7 @@ from feedback_pipeline.orchestration.drift import drift_sensor
 from feedback_pipeline.orchestration.failed_runs import failed_run_sensor
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import forecast
+from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor, policy_of
 from feedback_pipeline.orchestration.orphans import orphaned_runs
 from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
@@ -23,7 +24,7 @@ EVERY_S: Final = 300
 @dg.sensor(
     name="outputs_without_forecast",
     job=forecast,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=looks_every(EVERY_S),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Every five minutes: forecasts the outputs that came since, where there are any and a champion to ask.",
 )

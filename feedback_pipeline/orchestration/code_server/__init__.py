@@ -1,0 +1,1 @@
+"""Serves the definitions to Dagster and starts its runs."""
