@@ -4,8 +4,8 @@
 
 A look is the whole evaluation, also where it starts a run, with a feature store in which every day is read. The times are the
 server's own: it reports to the client what each statement took to parse, to plan and to execute (log_duration), every statement
-that the look sends, on every connection; the median of some looks. Measure on a machine that does nothing else. Not in it: what
-Dagster asks its own database. Ends with 1 where a bar does not hold.
+that the look sends; the median of some looks, over a connection that is kept from one to the next as the sensor keeps it. Measure
+on a machine that does nothing else. Not in it: what Dagster asks its own database. Ends with 1 where a bar does not hold.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -26,13 +27,15 @@ from psycopg.errors import Diagnostic
 from benchmarks.shop import fill_shop
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.new_feedback import evaluate
-from feedback_pipeline.orchestration.resources import installation_tag
+from feedback_pipeline.orchestration.resources import tag_read_by
 from feedback_pipeline.orchestration.run_states import Ours
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Connection, Database
 from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.extraction import extraction_version
+from feedback_pipeline.storage.feature_store import FeatureStore
+from feedback_pipeline.storage.kept_connection import kept_connection
 from feedback_pipeline.storage.migrations import migrate
 
 AGENTS, DAYS, REPEATS, BAR_MS, BAR_RATIO = 1000, 60, 21, 25.0, 2.0
@@ -97,8 +100,10 @@ def look(database: Timed, settings: Settings) -> Cost:
             with Database(database.url).connect() as connection:
                 connection.execute("DELETE FROM trigger_decisions")
             database.durations.clear()
-            ours = Ours(installation_tag(database))
-            answer = evaluate(instance, database, lambda: open_store(database, settings), settings, ours)
+            with kept_connection(database) as connection:
+                ours = Ours(tag_read_by(connection))
+                store = partial(FeatureStore, settings.store, ours.installation_id)
+                answer = evaluate(instance, connection, store, settings, ours)
             times.append(sum(database.durations))
     return Cost(median(times), len(database.durations), isinstance(answer, dg.RunRequest))
 

@@ -11,7 +11,7 @@ from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import FORECAST_ASSETS, learn
 from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.new_feedback import policy_of
-from feedback_pipeline.orchestration.resources import DatabaseResource
+from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
 from feedback_pipeline.orchestration.run_states import ATTEMPT_TAG, BATCH_TAG, Ours, ours_of, run_in_flight, trainings_of
 from feedback_pipeline.settings import Settings
 
@@ -36,7 +36,7 @@ def drift_sensor(context: dg.SensorEvaluationContext, database: DatabaseResource
 
     plain, now = database.open(), datetime.now(UTC)
     with in_own_words():
-        ours = ours_of(context, plain)
+        ours = ours_of(context, installation_tag(plain))
         if run_in_flight(context.instance, ours) is not None:
             return dg.SkipReason("a run learns at the moment, and trains where there is a reason to")
         with plain.snapshot() as connection:

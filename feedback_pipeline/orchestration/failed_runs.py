@@ -14,7 +14,7 @@ from feedback_pipeline import errors
 from feedback_pipeline.errors import StoreUnavailable
 from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.looks import looks_every
-from feedback_pipeline.orchestration.resources import DatabaseResource
+from feedback_pipeline.orchestration.resources import DatabaseResource, installation_tag
 from feedback_pipeline.orchestration.run_states import BATCH_TAG, Ours, ours_of
 from feedback_pipeline.settings import Settings
 
@@ -68,7 +68,7 @@ def failed_run_sensor(context: dg.SensorEvaluationContext, database: DatabaseRes
     """Starts nothing."""
     plain, webhook = database.open(), Settings().alert_webhook
     with in_own_words():
-        written = write_failures(context.instance, plain, ours_of(context, plain), to_tell=webhook is not None)
+        written = write_failures(context.instance, plain, ours_of(context, installation_tag(plain)), to_tell=webhook is not None)
         sent = 0 if webhook is None else tell(plain, webhook.get_secret_value())
     if not written and not sent:
         return dg.SkipReason("there is no failed run that is not told of")

@@ -17,7 +17,7 @@ from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import learn
 from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.partitions import DAYS, range_tags
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, tag_read_by
 from feedback_pipeline.orchestration.run_states import (
     ATTEMPT_TAG,
     BATCH_TAG,
@@ -30,7 +30,7 @@ from feedback_pipeline.orchestration.run_states import (
 from feedback_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from feedback_pipeline.storage.database import Connection, Database
+    from feedback_pipeline.storage.database import Connection
     from feedback_pipeline.storage.feature_store import FeatureStore
 
 _TAGGED_AGENTS: Final = 20
@@ -48,14 +48,16 @@ def new_feedback_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource, feature_store: FeatureStoreResource
 ) -> dg.RunRequest | dg.SkipReason:
     """Asks for one run of `learn` when it is due and none is under way."""
-    plain = database.open()
-    with in_own_words():
-        return evaluate(context.instance, plain, lambda: feature_store.open(plain), Settings(), ours_of(context, plain))
+    from feedback_pipeline.storage.kept_connection import kept_connection
+
+    with in_own_words(), kept_connection(database.open()) as connection:
+        ours = ours_of(context, tag_read_by(connection))
+        return evaluate(context.instance, connection, lambda: feature_store.of(ours.installation_id), Settings(), ours)
 
 
 def evaluate(
     instance: dg.DagsterInstance,
-    database: "Database",
+    connection: "Connection",
     store: "Callable[[], FeatureStore]",
     settings: Settings,
     ours: Ours,
@@ -66,22 +68,20 @@ def evaluate(
 
     Args:
         instance: Where the run records are.
-        database: With the pending changes.
+        connection: To the database with the pending changes, in autocommit mode.
         store: Opens the feature store, which is read only when a pass starts.
         settings: Thresholds and times.
         ours: Whose runs count.
         now: By default the clock of the database.
-
-    Raises:
-        StoreUnavailable: the database cannot be reached.
     """
+    from feedback_pipeline.storage.database import read_at_one_moment
     from feedback_pipeline.storage.trigger_book import Entry, claim_start, note_decision
 
     policy = policy_of(settings)
     # The records before the changes: a pass that publishes in between leaves fewer changes. The other way round, changes that
     # it has just learned would start another one.
     active = run_in_flight(instance, ours)
-    with database.snapshot() as connection:
+    with read_at_one_moment(connection):
         state = _state(connection, policy, ours, instance, active)
         moment, pending = now or state.now, state.pending
         decision = decide(pending, state.runs, policy, moment)
@@ -90,15 +90,14 @@ def evaluate(
     # A start is of its moment, everything else lasts.
     noted = reason if isinstance(decision, Run) else decision.reason
     entry = Entry(decision.kind, noted, pending.batch_id or None, run_id, pending.counts)
-    with database.connect(autocommit=True) as connection:
-        name_starts(connection, instance, ours)
-        if not isinstance(decision, Run):
-            note_decision(connection, entry)
-            return dg.SkipReason(reason)
-        request = _request(decision, reason, pending, policy, ours, days)
-        # Last of all: what follows is Dagster's, and a request that is lost there is made again after a while.
-        if claim_start(connection, entry, decision.attempt):
-            return request
+    name_starts(connection, instance, ours)
+    if not isinstance(decision, Run):
+        note_decision(connection, entry)
+        return dg.SkipReason(reason)
+    request = _request(decision, reason, pending, policy, ours, days)
+    # Last of all: what follows is Dagster's, and a request that is lost there is made again after a while.
+    if claim_start(connection, entry, decision.attempt):
+        return request
     return dg.SkipReason(f"{reason}; a run for it was asked for a moment ago")
 
 

@@ -123,7 +123,7 @@ def orphaned_runs(context: dg.SensorEvaluationContext, database: DatabaseResourc
     plain, cursor = database.open(), json.loads(context.cursor or "{}")
     before = cursor if isinstance(cursor, dict) else {}  # an older version kept a list
     with in_own_words():
-        watch, ours = OrphanWatch(context.instance, plain, before.get("silent", [])), ours_of(context, plain)
+        watch, ours = OrphanWatch(context.instance, plain, before.get("silent", [])), ours_of(context, installation_tag(plain))
         untagged, nameless = fail_untagged(context.instance, ours, before.get("untagged", {}))
         failed = watch.look() + untagged
     context.update_cursor(json.dumps({"silent": sorted(watch.suspects), "untagged": nameless}))

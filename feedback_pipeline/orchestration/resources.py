@@ -18,7 +18,7 @@ from feedback_pipeline.errors import UserError
 from feedback_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from feedback_pipeline.storage.database import Database
+    from feedback_pipeline.storage.database import Connection, Database
     from feedback_pipeline.storage.feature_store import FeatureStore
     from feedback_pipeline.storage.tracking import Tracking
 
@@ -56,6 +56,12 @@ class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             installation = read_installation(connection)
         prove = database.prove if isinstance(database, HeldDatabase) else None
         return FeatureStore(self.root or Settings().store, installation.id, prove)
+
+    def of(self, installation_id: str) -> "FeatureStore":
+        """The store of an installation, for those who only read."""
+        from feedback_pipeline.storage.feature_store import FeatureStore
+
+        return FeatureStore(self.root or Settings().store, installation_id)
 
 
 class TrackingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -160,7 +166,12 @@ def installation_tag(database: "Database") -> dict[str, str]:
         StoreUnavailable: the server cannot be reached.
         StoreError: the database has not been migrated.
     """
+    with database.connect() as connection:
+        return tag_read_by(connection)
+
+
+def tag_read_by(connection: "Connection") -> dict[str, str]:
+    """As `installation_tag`."""
     from feedback_pipeline.storage.installation import read_installation
 
-    with database.connect() as connection:
-        return {INSTALLATION_TAG: read_installation(connection).id}
+    return {INSTALLATION_TAG: read_installation(connection).id}

@@ -14,10 +14,10 @@ import dagster as dg
 from feedback_pipeline.learning.trigger import Runs
 from feedback_pipeline.orchestration.assets.publication import LEARNED_IMPROVEMENTS
 from feedback_pipeline.orchestration.jobs import learn
-from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG, installation_tag
+from feedback_pipeline.orchestration.resources import INSTALLATION_TAG, PASS_TAG
 
 if TYPE_CHECKING:
-    from feedback_pipeline.storage.database import Connection, Database
+    from feedback_pipeline.storage.database import Connection
 
 BATCH_TAG: Final = "feedback_pipeline/batch"
 ATTEMPT_TAG: Final = "feedback_pipeline/attempt"
@@ -53,10 +53,14 @@ class Ours:
         origins = [] if self.repository is None else [{_REPOSITORY_TAG: self.repository}]
         return [dg.RunsFilter(tags=tags, **restriction) for tags in [dict(self.tag), *origins]]
 
+    @property
+    def installation_id(self) -> str:
+        """Of the installation."""
+        return self.tag[INSTALLATION_TAG]
+
     def own(self, run: dg.DagsterRun) -> bool:
         """Whether a run that the filters found is ours."""
-        own = self.tag[INSTALLATION_TAG]
-        return run.tags.get(INSTALLATION_TAG, own) == own
+        return run.tags.get(INSTALLATION_TAG, self.installation_id) == self.installation_id
 
     def runs(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> dict[str, dg.DagsterRun]:
         """Our runs of these statuses, by their ids."""
@@ -69,11 +73,11 @@ class Ours:
         return [record for each in filters for record in instance.get_run_records(each) if self.own(record.dagster_run)]
 
 
-def ours_of(context: dg.SensorEvaluationContext, database: "Database") -> Ours:
-    """Our runs, as a sensor knows them."""
+def ours_of(context: dg.SensorEvaluationContext, tag: Mapping[str, str]) -> Ours:
+    """Our runs, as a sensor knows them; `tag` is that of the installation."""
     origin, repository = context.code_location_origin, context.repository_name
     label = None if origin is None or repository is None else f"{repository}@{origin.location_name}"
-    return Ours(installation_tag(database), label)
+    return Ours(tag, label)
 
 
 def is_pass(run: dg.DagsterRun) -> bool:

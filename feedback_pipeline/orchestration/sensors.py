@@ -14,7 +14,7 @@ from feedback_pipeline.orchestration.jobs import forecast
 from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.new_feedback import new_feedback_sensor, policy_of
 from feedback_pipeline.orchestration.orphans import orphaned_runs
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag
 from feedback_pipeline.orchestration.run_states import failures_in_a_row, ours_of
 from feedback_pipeline.settings import Settings
 
@@ -36,7 +36,7 @@ def outputs_without_forecast(
 
     plain, settings, now = database.open(), Settings(), datetime.now(UTC)
     with in_own_words():
-        ours = ours_of(context, plain)
+        ours = ours_of(context, installation_tag(plain))
         if any(record.dagster_run.job_name == forecast.name for record in ours.under_way(context.instance)):
             return dg.SkipReason("a run that forecasts is under way")
         if not outputs_wait(plain, feature_store.open(plain), settings, now=now):

@@ -192,6 +192,19 @@ class Database:
         return True
 
 
+@contextmanager
+def read_at_one_moment(connection: Connection) -> Iterator[None]:
+    """All queries of the block see what was committed before its first one, and write nothing.
+
+    Args:
+        connection: In autocommit mode, in which it is again after the block; of no use any more where the block raises.
+    """
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+    with connection.transaction():
+        yield
+    connection.isolation_level, connection.read_only = None, None
+
+
 def _url(scheme: str, parameters: dict[str, str]) -> str:
     """The parameters as a URL; a socket directory or a list of hosts goes to the query, where both libraries read it."""
     rest = {key: value for key, value in parameters.items() if key not in {"user", "password", "dbname"}}

@@ -5,7 +5,7 @@ publication that learned from it deletes it. A count that cannot be read raises.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
 
@@ -21,14 +21,35 @@ _FEW: Final = 100
 CHECK: Final = "CHECK"
 """Operation of a change that asks for a day to be read again."""
 
-_TOTALS: Final = SQL(
+_TOTALS: Final = (
     "SELECT count(*), count(*) FILTER (WHERE review), min(id) FILTER (WHERE review), max(id) FILTER (WHERE review), min(id), "
-    "max(id), min(changed_at), max(changed_at) FILTER (WHERE review), "
-    "count(DISTINCT old_day) FILTER (WHERE operation = {check}), "
-    "(array_agg(operation ORDER BY id) FILTER (WHERE row_id IS NULL))[1], "
-    "(array_agg(source ORDER BY id) FILTER (WHERE row_id IS NULL))[1], clock_timestamp() "
-    "FROM (SELECT *, source = 'review_feedback' OR row_id IS NULL AS review FROM feedback_changes) AS change"
+    "max(id), min(changed_at), max(changed_at) FILTER (WHERE review), count(*) FILTER (WHERE row_id IS NULL OR operation = %s), "
+    "clock_timestamp() "
+    "FROM (SELECT *, source = 'review_feedback' OR row_id IS NULL AS review FROM feedback_changes OFFSET 0) AS change"
 )
+# Apart from the totals: an order or a distinct number among them would sort all changes at every look.
+_DEMANDS: Final = (
+    "SELECT count(DISTINCT old_day) FILTER (WHERE operation = %s), "
+    "(array_agg(operation ORDER BY id) FILTER (WHERE row_id IS NULL))[1], "
+    "(array_agg(source ORDER BY id) FILTER (WHERE row_id IS NULL))[1] "
+    "FROM feedback_changes WHERE row_id IS NULL OR operation = %s"
+)
+_TOUCHED: Final = (
+    "FROM feedback_changes WHERE source = 'review_feedback' AND trainable "
+    "AND (old_day BETWEEN %(first)s AND %(last)s OR new_day BETWEEN %(first)s AND %(last)s)"
+)
+_PUBLISHED: Final = (
+    "SELECT dagster_run_id, window_start, feedback_utc_day(now()) FROM (VALUES (0)) AS always LEFT JOIN "
+    "(SELECT * FROM learning_runs ORDER BY published_at DESC, learning_run_id LIMIT 1) AS last ON true"
+)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Days that count, both included: that of the last publication to today, by the clock of the database."""
+
+    first: date
+    last: date
 
 
 @dataclass(frozen=True)
@@ -56,16 +77,15 @@ def read_pending(connection: Connection, policy: Policy) -> State:
     Raises:
         StoreError: the database is not migrated.
     """
-    row = connection.execute(_TOTALS.format(check=CHECK)).fetchone()
+    row = connection.execute(_TOTALS, [CHECK]).fetchone()
     if row is None:
         raise StoreError("the pending changes could not be counted; run `feedback-pipeline migrate`")
-    changes, reviews, first, last, first_of_all, last_of_all, oldest, newest, days, operation, table, now = row
-    published = connection.execute("SELECT dagster_run_id FROM learning_runs ORDER BY published_at DESC, learning_run_id LIMIT 1")
-    (published_by,) = published.fetchone() or (None,)
+    changes, reviews, first, last, first_of_all, last_of_all, oldest, newest, demands, now = row
+    published_by, window = _published(connection)
     if not changes:
         return State(Pending(), now, published_by)
-    found = _by_agent(connection, policy, policy.backlog)
-    demanded = _demanded(days, operation, table)
+    found = _by_agent_at_most(connection, policy, window, reviews)
+    demanded = _demanded(connection) if demands else None
     batch = f"{first}-{last}-{reviews}" if reviews else f"{first_of_all}-{last_of_all}-{changes}"
     pending = Pending(batch, found.counts, found.in_all, oldest, newest, found.crossed, demanded)
     return State(pending, now, published_by)
@@ -80,7 +100,8 @@ def read_clock(connection: Connection) -> datetime:
 
 def read_counts(connection: Connection) -> dict[str, int]:
     """Count the pending reviews by agent, those of no known agent under `UNKNOWN_AGENT`; every one, however many there are."""
-    return _by_agent(connection, Policy(), None).counts
+    _, window = _published(connection)
+    return _by_agent(connection, Policy(), window).counts
 
 
 def read_last_publication(connection: Connection) -> datetime | None:
@@ -98,8 +119,15 @@ def ask_for_days(connection: Connection, days: Iterable[date]) -> None:
     )
 
 
-def _demanded(days: int, operation: str | None, table: str | None) -> str | None:
+def _published(connection: Connection) -> tuple[str | None, _Window]:
+    """The Dagster run of the last publication, None before the first or where it had none, and the days that count since."""
+    ((run_id, first, today),) = connection.execute(_PUBLISHED).fetchall()
+    return run_id, _Window(first or date.min, today)
+
+
+def _demanded(connection: Connection) -> str | None:
     """Why a pass is due whatever the counts."""
+    ((days, operation, table),) = connection.execute(_DEMANDS, [CHECK, CHECK]).fetchall()
     if days:
         return f"{days} {'day is' if days == 1 else 'days are'} to be read again after the daily check"
     if operation == "EXISTING":
@@ -114,39 +142,54 @@ class _Counts:
     in_all: int
 
 
-def _by_agent(connection: Connection, policy: Policy, limit: int | None) -> _Counts:
-    """Pending reviews by agent, each once however often it changed, when the first agent crossed its threshold, and their number.
+def _by_agent_at_most(connection: Connection, policy: Policy, window: _Window, changes: int) -> _Counts:
+    """As `_by_agent`; of more reviews than `Policy.backlog` by agent only those of the oldest hundred changes.
 
-    Only reviews that are or were training data count, whose old or new day lies in the window and not in the future. A review
-    counts for every agent of its execution. What a look-up of agents costs is what a tick costs: there is one for each workflow,
-    and where there are more than `limit` reviews, the oldest hundred have to do, for a pass is due whoever they are of.
+    What a look-up of agents costs is what a tick costs: there is one for each workflow, and a pass is due whoever they are of.
 
     Args:
         connection: Where the changes are.
         policy: Thresholds.
-        limit: So many reviews are counted by agent; None = all.
+        window: Days that count.
+        changes: The number of changes of reviews: so many reviews at most.
+    """
+    if changes <= policy.backlog:
+        return _by_agent(connection, policy, window)
+    query = f'SELECT count(DISTINCT row_id COLLATE "C") {_TOUCHED}'
+    ((in_all,),) = connection.execute(query, {"first": window.first, "last": window.last}).fetchall()
+    if in_all <= policy.backlog:
+        return _by_agent(connection, policy, window)
+    return replace(_by_agent(connection, policy, window, _FEW), in_all=in_all)
+
+
+def _by_agent(connection: Connection, policy: Policy, window: _Window, oldest: int | None = None) -> _Counts:
+    """Pending reviews by agent, each once however often it changed, when the first agent crossed its threshold, and their number.
+
+    Only reviews that are or were training data count, whose old or new day lies in the window and not in the future. A review
+    counts for every agent of its execution.
+
+    Args:
+        connection: Where the changes are.
+        policy: Thresholds.
+        window: Days that count.
+        oldest: Of so many of the oldest changes; None = of all.
     """
     query = SQL(
-        "WITH span AS (SELECT (SELECT window_start FROM learning_runs ORDER BY published_at DESC, learning_run_id LIMIT 1) "
-        "AS first, feedback_utc_day(now()) AS last), "
-        'touched AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, changed_at, workflows FROM span, feedback_changes '
-        "WHERE source = 'review_feedback' AND trainable AND ("
-        "(old_day <= last AND (first IS NULL OR old_day >= first)) "
-        "OR (new_day <= last AND (first IS NULL OR new_day >= first)))), "
+        'WITH touched AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, changed_at, workflows {touched} '
+        "ORDER BY changed_at LIMIT %(oldest)s), "
         "changed AS MATERIALIZED (SELECT row_id, min(changed_at) AS since FROM touched GROUP BY 1), "
-        "oldest AS MATERIALIZED (SELECT row_id, since FROM changed ORDER BY since "
-        "LIMIT CASE WHEN (SELECT count(*) FROM changed) > %(limit)s THEN %(few)s ELSE %(limit)s END), "
-        "belonging AS MATERIALIZED (SELECT DISTINCT row_id, workflow FROM oldest JOIN touched USING (row_id) "
+        "belonging AS MATERIALIZED (SELECT DISTINCT row_id, workflow FROM touched "
         "CROSS JOIN LATERAL unnest(workflows) AS w (workflow)), "
         "working AS MATERIALIZED (SELECT DISTINCT c.workflow, p.agent_name FROM (SELECT DISTINCT workflow FROM belonging) AS c "
         "CROSS JOIN LATERAL ({agents}) AS p), "
         "concerned AS (SELECT DISTINCT row_id, agent_name FROM belonging JOIN working USING (workflow)), "
-        "seen AS (SELECT coalesce(agent_name, {unknown}) AS agent, since FROM oldest LEFT JOIN concerned USING (row_id)) "
+        "seen AS (SELECT coalesce(agent_name, {unknown}) AS agent, since FROM changed LEFT JOIN concerned USING (row_id)) "
         "SELECT agent, count(*), (array_agg(since ORDER BY since))[coalesce((%(own)s::jsonb ->> agent)::int, %(all)s)], "
         "(SELECT count(*) FROM changed) FROM seen GROUP BY 1 ORDER BY 1"
-    ).format(agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
-    own = Jsonb(dict(policy.thresholds))
-    rows = connection.execute(query, {"own": own, "all": policy.threshold, "limit": limit, "few": _FEW}).fetchall()
+    ).format(touched=SQL(_TOUCHED), agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
+    limits = {"first": window.first, "last": window.last, "oldest": oldest}
+    thresholds = {"own": Jsonb(dict(policy.thresholds)), "all": policy.threshold}
+    rows = connection.execute(query, limits | thresholds).fetchall()
     moments = [crossed for _, _, crossed, _ in rows if crossed is not None]
     counts = {str(agent): int(count) for agent, count, _, _ in rows}
     return _Counts(counts, min(moments, default=None), int(rows[0][3]) if rows else 0)

@@ -87,7 +87,8 @@ class Office:
     ) -> dg.RunRequest | dg.SkipReason:
         """One tick, some time from now, with connections of its own."""
         opened = store or (lambda: open_store(self.database, self.settings))
-        return evaluate(self.instance, self.database, opened, self.settings, self.ours, now=datetime.now(UTC) + after)
+        with self.database.connect(autocommit=True) as connection:
+            return evaluate(self.instance, connection, opened, self.settings, self.ours, now=datetime.now(UTC) + after)
 
     def lost(self) -> None:
         """Whoever asked for a run last has died before Dagster heard of it, some time ago."""
