@@ -27,7 +27,7 @@ from psycopg.errors import Diagnostic
 from benchmarks.shop import fill_shop
 from feedback_pipeline.learning_pass.inputs import open_store
 from feedback_pipeline.orchestration.new_feedback import evaluate
-from feedback_pipeline.orchestration.resources import tag_read_by
+from feedback_pipeline.orchestration.resources import installation_tag_by
 from feedback_pipeline.orchestration.run_states import Ours
 from feedback_pipeline.settings import Settings
 from feedback_pipeline.storage.database import Connection, Database
@@ -35,7 +35,7 @@ from feedback_pipeline.storage.day_tables import FEATURE_TABLE, HUMAN_FEEDBACK
 from feedback_pipeline.storage.embedded import EmbeddedPostgres
 from feedback_pipeline.storage.extraction import extraction_version
 from feedback_pipeline.storage.feature_store import FeatureStore
-from feedback_pipeline.storage.kept_connection import kept_connection
+from feedback_pipeline.storage.kept_connection import KeptDatabase, kept_connection
 from feedback_pipeline.storage.migrations import migrate
 
 AGENTS, DAYS, REPEATS, BAR_MS, BAR_RATIO = 1000, 60, 21, 25.0, 2.0
@@ -70,7 +70,7 @@ class Cost:
     fires: bool
 
 
-class Timed(Database):
+class Timed(KeptDatabase):
     """A database that tells what each statement took, sent over whichever connection."""
 
     durations: Final[list[float]] = []
@@ -101,7 +101,7 @@ def look(database: Timed, settings: Settings) -> Cost:
                 connection.execute("DELETE FROM trigger_decisions")
             database.durations.clear()
             with kept_connection(database) as connection:
-                ours = Ours(tag_read_by(connection))
+                ours = Ours(installation_tag_by(connection))
                 store = partial(FeatureStore, settings.store, ours.installation_id)
                 answer = evaluate(instance, connection, store, settings, ours)
             times.append(sum(database.durations))

@@ -27,10 +27,10 @@ def code_server(home: Path) -> list[int]:
 
 
 def forks(home: Path) -> tuple[list[int], list[int]]:
-    """The processes that runs are forked from, and the runs: they share a command line, but only the former are of the server."""
-    found, servers = processes(home, "multiprocessing.forkserver"), code_server(home)
-    origins = [pid for pid in found if _parent(pid) in servers]
-    return origins, [pid for pid in found if pid not in origins]
+    """The processes that runs are forked from, and the runs: they share a command line, and the latter come from the former."""
+    found = processes(home, "multiprocessing.forkserver")
+    runs = [pid for pid in found if _parent(pid) in found]
+    return [pid for pid in found if pid not in runs], runs
 
 
 def server(home: Path) -> list[int]:

@@ -59,9 +59,9 @@ def find_terms(
                 columns += own
                 if place == 0:
                     states.append(_State.of(arrangement, agents, own))
-    columns.sort(key=lambda column: TERM_TYPES.index(column.kind))
-    sure = [sure for _, same in groupby(columns, lambda column: column.kind) for sure in _confidence(list(same))]
-    patterns = without_repeats(concatenated([term_frame(columns, sure)]))
+    by_kind = sorted(columns, key=lambda column: TERM_TYPES.index(column.kind))
+    sure = [sure for _, same in groupby(by_kind, lambda column: column.kind) for sure in _confidence(list(same))]
+    patterns = without_repeats(concatenated([term_frame(by_kind, sure)]))
     none = pd.DataFrame({"agent_name": [], "pattern_type": [], "p_value": []}, dtype=object).astype({"p_value": np.float64})
     tested = pd.concat([none, *(column.p_values() for column in columns)], ignore_index=True)
     return patterns, _parts(panel.agents, states, patterns, tested), tested

@@ -68,7 +68,7 @@ class Pending:
     Attributes:
         batch_id: The same for the same changes of reviews; "" = there are no changes at all.
         counts: Changed reviews by agent: those that are or were training data, inside the window; where there are more of them
-            than `Policy.backlog`, of the oldest hundred.
+            than `Policy.backlog`, those of the oldest hundred changes.
         in_all: Number of such reviews.
         oldest: When the oldest change was made, of any kind; None = none.
         newest: When the newest change of a review was made.

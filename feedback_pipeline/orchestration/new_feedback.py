@@ -17,7 +17,7 @@ from feedback_pipeline.orchestration.failures import in_own_words
 from feedback_pipeline.orchestration.jobs import learn
 from feedback_pipeline.orchestration.looks import looks_every
 from feedback_pipeline.orchestration.partitions import DAYS, range_tags
-from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, tag_read_by
+from feedback_pipeline.orchestration.resources import DatabaseResource, FeatureStoreResource, installation_tag_by
 from feedback_pipeline.orchestration.run_states import (
     ATTEMPT_TAG,
     BATCH_TAG,
@@ -48,10 +48,10 @@ def new_feedback_sensor(
     context: dg.SensorEvaluationContext, database: DatabaseResource, feature_store: FeatureStoreResource
 ) -> dg.RunRequest | dg.SkipReason:
     """Asks for one run of `learn` when it is due and none is under way."""
-    from feedback_pipeline.storage.kept_connection import kept_connection
+    from feedback_pipeline.storage.kept_connection import KeptDatabase, kept_connection
 
-    with in_own_words(), kept_connection(database.open()) as connection:
-        ours = ours_of(context, tag_read_by(connection))
+    with in_own_words(), kept_connection(KeptDatabase(database.url)) as connection:
+        ours = ours_of(context, installation_tag_by(connection))
         return evaluate(context.instance, connection, lambda: feature_store.of(ours.installation_id), Settings(), ours)
 
 

@@ -167,11 +167,15 @@ def installation_tag(database: "Database") -> dict[str, str]:
         StoreError: the database has not been migrated.
     """
     with database.connect() as connection:
-        return tag_read_by(connection)
+        return installation_tag_by(connection)
 
 
-def tag_read_by(connection: "Connection") -> dict[str, str]:
-    """As `installation_tag`."""
+def installation_tag_by(connection: "Connection") -> dict[str, str]:
+    """As `installation_tag`, over a connection that is open.
+
+    Raises:
+        StoreError: the database has not been migrated.
+    """
     from feedback_pipeline.storage.installation import read_installation
 
     return {INSTALLATION_TAG: read_installation(connection).id}

@@ -6,7 +6,7 @@ A session that is new to PostgreSQL reads the catalog and maps the shared memory
 import atexit
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,19 +16,30 @@ from feedback_pipeline.storage.database import Connection, Database
 
 # What lies between may drop a silent connection without a word: one that is older is not asked, but opened anew.
 _SILENT_S: Final = 60.0
+_ANSWERS_WITHIN_MS: Final = 10_000
 _kept: "list[_Kept]" = []
 """At most one: a process looks at one database."""
 
 
+@dataclass(frozen=True, repr=False)
+class KeptDatabase(Database):
+    """The database for sessions that wait between two looks: neither side waits long for one that is gone."""
+
+    def session(self, options: str = "") -> dict[str, str]:
+        """As of `Database`; what the URL itself says stays."""
+        ends = f"-c idle_session_timeout={_SILENT_S:.0f}s {options}"
+        return {"tcp_user_timeout": str(_ANSWERS_WITHIN_MS)} | super().session(ends)
+
+
 @dataclass(frozen=True)
 class _Kept:
-    database: Database
+    database: KeptDatabase
     connection: Connection
     since: float
 
 
 @contextmanager
-def kept_connection(database: Database) -> Iterator[Connection]:
+def kept_connection(database: KeptDatabase) -> Iterator[Connection]:
     """A connection in autocommit mode: the one of the last time where it still answers, else a new one.
 
     Whoever comes while it is in use gets one of their own. It is kept unless the block raises.
@@ -45,8 +56,9 @@ def kept_connection(database: Database) -> Iterator[Connection]:
         connection.close()
         raise
     _kept.append(_Kept(database, connection, time.monotonic()))
-    while len(_kept) > 1:
-        _kept.pop(0).connection.close()
+    with suppress(IndexError):  # somebody else has just taken it
+        while len(_kept) > 1:
+            _kept.pop(0).connection.close()
 
 
 @atexit.register
@@ -55,7 +67,7 @@ def _close() -> None:
         _kept.pop().connection.close()
 
 
-def _last(database: Database) -> Connection | None:
+def _last(database: KeptDatabase) -> Connection | None:
     """What was kept, if it is of this database and answers."""
     try:
         kept = _kept.pop()

@@ -174,9 +174,9 @@ def _by_agent(connection: Connection, policy: Policy, window: _Window, oldest: i
         window: Days that count.
         oldest: Of so many of the oldest changes; None = of all.
     """
+    some = SQL("ORDER BY changed_at LIMIT %(oldest)s" if oldest is not None else "")
     query = SQL(
-        'WITH touched AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, changed_at, workflows {touched} '
-        "ORDER BY changed_at LIMIT %(oldest)s), "
+        'WITH touched AS MATERIALIZED (SELECT row_id COLLATE "C" AS row_id, changed_at, workflows {touched} {some}), '
         "changed AS MATERIALIZED (SELECT row_id, min(changed_at) AS since FROM touched GROUP BY 1), "
         "belonging AS MATERIALIZED (SELECT DISTINCT row_id, workflow FROM touched "
         "CROSS JOIN LATERAL unnest(workflows) AS w (workflow)), "
@@ -186,7 +186,7 @@ def _by_agent(connection: Connection, policy: Policy, window: _Window, oldest: i
         "seen AS (SELECT coalesce(agent_name, {unknown}) AS agent, since FROM changed LEFT JOIN concerned USING (row_id)) "
         "SELECT agent, count(*), (array_agg(since ORDER BY since))[coalesce((%(own)s::jsonb ->> agent)::int, %(all)s)], "
         "(SELECT count(*) FROM changed) FROM seen GROUP BY 1 ORDER BY 1"
-    ).format(touched=SQL(_TOUCHED), agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
+    ).format(touched=SQL(_TOUCHED), some=some, agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
     limits = {"first": window.first, "last": window.last, "oldest": oldest}
     thresholds = {"own": Jsonb(dict(policy.thresholds)), "all": policy.threshold}
     rows = connection.execute(query, limits | thresholds).fetchall()

@@ -134,6 +134,28 @@ def test_of_more_reviews_than_start_a_pass_anyhow_only_the_oldest_are_looked_up(
     assert read_counts(connection) == {"a": 1, "b": 301}
 
 
+def test_many_changes_of_few_reviews_are_counted_by_agent(connection: Connection) -> None:
+    review(connection, ONE)
+    for _ in range(5):
+        review(connection, TWO)
+    before = read_counts(connection)
+    for edit in range(60):
+        connection.execute("UPDATE review_feedback SET comments = %s", [str(edit)])
+    found = read_pending(connection, Policy()).pending
+    assert (found.in_all, found.counts) == (6, before)
+    assert read_counts(connection) == before == {"a": 1, "b": 6}
+
+
+def test_one_review_edited_often_stands_for_the_oldest_of_very_many(connection: Connection) -> None:
+    review(connection, ONE)
+    for edit in range(100):
+        connection.execute("UPDATE review_feedback SET comments = %s", [str(edit)])
+    for _ in range(Policy().backlog):
+        review(connection, TWO)
+    found = read_pending(connection, Policy()).pending
+    assert (found.in_all, found.counts) == (301, {"a": 1, "b": 1})
+
+
 @pytest.mark.parametrize("table", ["review_feedback", "agent_decisions"])
 def test_an_emptied_table_and_a_day_asked_for_demand_a_pass(connection: Connection, table: str) -> None:
     connection.execute(f"TRUNCATE {table}".encode())

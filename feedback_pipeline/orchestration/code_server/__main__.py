@@ -2,8 +2,8 @@
 
     python -m feedback_pipeline.orchestration.code_server --socket FILE -m MODULE ...
 
-Dagster starts an interpreter for each run. With this code its imports take as long as learning from a thousand reviews, and a
-forecast of ten new outputs takes little else. Linux only: elsewhere libraries of the system do not survive a fork.
+Dagster starts an interpreter for each run, and what that imports takes as long as learning from a thousand reviews. Linux only:
+elsewhere libraries of the system do not survive a fork.
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ import sys
 from multiprocessing import forkserver
 
 _FORKS = sys.platform == "linux"
-_IMPORTED_BEFORE = ["feedback_pipeline.definitions", "feedback_pipeline.orchestration.code_server.imported_before"]
+ORIGIN = "feedback_pipeline.orchestration.code_server.origin"
 
 
 def main() -> None:
@@ -28,12 +28,15 @@ def _fork_runs() -> None:
     from dagster._grpc import server
 
     class Server(server.DagsterApiServer):
-        """Its first run waits for nothing: the process that is forked begins to import as soon as the definitions are served."""
+        """Once the definitions are loaded, what runs are forked from begins to import; a run that comes earlier waits for it."""
 
         def __init__(self, *args: object, **named: object) -> None:
             super().__init__(*args, **named)  # type: ignore[arg-type]
+            if not hasattr(self, "_mp_ctx"):
+                sys.stderr.write("This Dagster starts runs in another way: they are not forked, and begin some seconds later.\n")
+                return
             self._mp_ctx = multiprocessing.get_context("forkserver")  # type: ignore[assignment]
-            multiprocessing.set_forkserver_preload(_IMPORTED_BEFORE)
+            multiprocessing.set_forkserver_preload([ORIGIN])
             forkserver.ensure_running()
 
     # The command looks the class up when it runs, and has no option for what starts a run.
