@@ -248,10 +248,11 @@ def run_in_foreground(command: Sequence[str], variables: Mapping[str, str]) -> i
 def _end_when_asked() -> None:
     """In a child, before its program starts: SIGTERM ends it, and comes when its parent dies.
 
-    A shell starts what it puts in the background with SIGINT ignored; Dagster then ignores SIGTERM as well, and children inherit
-    what is ignored.
+    A shell starts what it puts in the background with SIGINT ignored, children inherit that, and servers of Dagster take SIGTERM
+    as they take SIGINT.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from feedback_pipeline.orchestration.code_server.__main__ import ORIGIN
+from feedback_pipeline.processes import _end_when_asked
 from feedback_pipeline.storage.database import Database
 from reliability.processes_of import await_end, code_server, forks, kill, processes
 
@@ -57,9 +58,9 @@ class Place:
 
     @contextmanager
     def served(self) -> Iterator["subprocess.Popen[bytes]"]:
-        command = (sys.executable, "-m", "feedback_pipeline.orchestration.code_server", "--socket", str(self.socket))
-        where = ("-m", "feedback_pipeline.definitions", "--location-name", "feedback")
-        server = subprocess.Popen([*command, *where], env=self.variables, start_new_session=True)
+        command = [sys.executable, "-m", "feedback_pipeline.orchestration.code_server", "--socket", str(self.socket)]
+        command += ["-m", "feedback_pipeline.definitions", "--location-name", "feedback"]
+        server = subprocess.Popen(command, env=self.variables, start_new_session=True, preexec_fn=_end_when_asked)
         try:
             until(self.socket.exists)
             yield server
