@@ -2,9 +2,10 @@
 
     python -m benchmarks.latency [--repeats 8] [--agents 12] [--executions 100]
 
-Beside it, in turns, a Dagster project of a single empty asset on the same server, with the same instance configuration and the
-same interval of its sensor: the time from the commit of a row to the materialization. Both are timed from the same moments
-between two looks of the sensor, spread evenly over its interval. No quiet time, no training due. Exit status 1 above the bar.
+Beside it, in turns, a Dagster project of a single empty asset on the same server, started as Dagster starts it (our runs are
+forked, its are not), with the same instance configuration and the same interval of its sensor: the time from the commit of a row
+to the materialization. Both are timed from the same moments between two looks of the sensor, spread evenly over its interval. No
+quiet time, no training due. Exit status 1 above the bar.
 """
 
 import argparse

@@ -5,7 +5,7 @@ Dagster would want too.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -48,20 +48,19 @@ class FeatureStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def open(self, database: "Database") -> "FeatureStore":
         """The store of the installation whose id the database holds; a pass writes its results only while it holds its lock."""
-        from feedback_pipeline.storage.feature_store import FeatureStore
         from feedback_pipeline.storage.installation import read_installation
         from feedback_pipeline.storage.pass_lock import HeldDatabase
 
         with database.connect() as connection:
             installation = read_installation(connection)
         prove = database.prove if isinstance(database, HeldDatabase) else None
-        return FeatureStore(self.root or Settings().store, installation.id, prove)
+        return self.of(installation.id, prove)
 
-    def of(self, installation_id: str) -> "FeatureStore":
-        """The store of an installation, for those who only read."""
+    def of(self, installation_id: str, prove: "Callable[[], None] | None" = None) -> "FeatureStore":
+        """The store of an installation; `prove` is asked before a result is written, without it the store is for reading."""
         from feedback_pipeline.storage.feature_store import FeatureStore
 
-        return FeatureStore(self.root or Settings().store, installation_id)
+        return FeatureStore(self.root or Settings().store, installation_id, prove)
 
 
 class TrackingResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -5,22 +5,21 @@ data directory or the binaries (a parent directory with mode 0700), `setpriv` le
 """
 
 import contextlib
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import stat
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feedback_pipeline.storage.parent_death import tie_to_parent
+
 # Preferred first: reading directories only; a container's default set often has just the second.
 _PASSING_CAPABILITIES = (("dac_read_search", 2), ("dac_override", 1))
-_PR_SET_PDEATHSIG = 1
 
 
 class ServerError(Exception):
@@ -41,21 +40,7 @@ class Account:
             return subprocess.Popen([*self.prefix, *command], **options)  # noqa: S603
         if self.uid is not None:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
-        return subprocess.Popen(command, preexec_fn=_tie_to_parent(), **options)  # noqa: S603
-
-
-def _tie_to_parent() -> Callable[[], None] | None:
-    """The hook that runs after the change of account, which would clear the signal."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc, parent = ctypes.CDLL(None, use_errno=True), os.getpid()
-
-    def tie() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return tie
+        return subprocess.Popen(command, preexec_fn=tie_to_parent(signal.SIGINT), **options)  # noqa: S603
 
 
 def choose_account(data: Path, binaries: Path) -> Account:

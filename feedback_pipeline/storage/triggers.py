@@ -5,7 +5,7 @@ publication that learned from it deletes it. A count that cannot be read raises.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Final
 
@@ -153,13 +153,12 @@ def _by_agent_at_most(connection: Connection, policy: Policy, window: _Window, c
         window: Days that count.
         changes: The number of changes of reviews: so many reviews at most.
     """
-    if changes <= policy.backlog:
-        return _by_agent(connection, policy, window)
-    query = f'SELECT count(DISTINCT row_id COLLATE "C") {_TOUCHED}'
-    ((in_all,),) = connection.execute(query, {"first": window.first, "last": window.last}).fetchall()
-    if in_all <= policy.backlog:
-        return _by_agent(connection, policy, window)
-    return replace(_by_agent(connection, policy, window, _FEW), in_all=in_all)
+    if changes > policy.backlog:
+        query = f'SELECT count(DISTINCT row_id COLLATE "C") {_TOUCHED}'
+        ((in_all,),) = connection.execute(query, asdict(window)).fetchall()
+        if in_all > policy.backlog:
+            return replace(_by_agent(connection, policy, window, _FEW), in_all=in_all)
+    return _by_agent(connection, policy, window)
 
 
 def _by_agent(connection: Connection, policy: Policy, window: _Window, oldest: int | None = None) -> _Counts:
@@ -187,9 +186,8 @@ def _by_agent(connection: Connection, policy: Policy, window: _Window, oldest: i
         "SELECT agent, count(*), (array_agg(since ORDER BY since))[coalesce((%(own)s::jsonb ->> agent)::int, %(all)s)], "
         "(SELECT count(*) FROM changed) FROM seen GROUP BY 1 ORDER BY 1"
     ).format(touched=SQL(_TOUCHED), some=some, agents=_agents_of_workflow(source_columns(connection)), unknown=UNKNOWN_AGENT)
-    limits = {"first": window.first, "last": window.last, "oldest": oldest}
-    thresholds = {"own": Jsonb(dict(policy.thresholds)), "all": policy.threshold}
-    rows = connection.execute(query, limits | thresholds).fetchall()
+    asked = {"oldest": oldest, "own": Jsonb(dict(policy.thresholds)), "all": policy.threshold}
+    rows = connection.execute(query, asdict(window) | asked).fetchall()
     moments = [crossed for _, _, crossed, _ in rows if crossed is not None]
     counts = {str(agent): int(count) for agent, count, _, _ in rows}
     return _Counts(counts, min(moments, default=None), int(rows[0][3]) if rows else 0)

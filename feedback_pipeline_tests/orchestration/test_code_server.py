@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from feedback_pipeline.orchestration.code_server.__main__ import ORIGIN
 from feedback_pipeline.processes import _end_when_asked
 from feedback_pipeline.storage.database import Database
+from feedback_pipeline_tests.sleepers import eventually
 from reliability.processes_of import await_end, code_server, forks, kill, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")]
@@ -62,7 +62,7 @@ class Place:
         command += ["-m", "feedback_pipeline.definitions", "--location-name", "feedback"]
         server = subprocess.Popen(command, env=self.variables, start_new_session=True, preexec_fn=_end_when_asked)
         try:
-            until(self.socket.exists)
+            eventually(self.socket.exists, _PATIENCE_S)
             yield server
         finally:
             kill(processes(self.home))
@@ -73,8 +73,8 @@ class Place:
         launch = (sys.executable, "-m", "dagster", "job", "launch", "-w", str(self.workspace), "-j", "forecast")
         done = subprocess.run(launch, env=self.variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        until(lambda: bool(forks(self.home)[1]))
-        ((run,),) = [forks(self.home)[1]]
+        eventually(lambda: forks(self.home)[1], _PATIENCE_S)
+        (run,) = forks(self.home)[1]
         return run
 
     def told(self) -> list[str]:
@@ -94,13 +94,6 @@ def runs_wait(database: Database) -> Iterator[None]:
     with database.connect() as connection:
         connection.execute("LOCK TABLE installation IN ACCESS EXCLUSIVE MODE")
         yield
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_run_ends_with_its_origin_and_the_next_one_has_another(place: Place, database: Database) -> None:

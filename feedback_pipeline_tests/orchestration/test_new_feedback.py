@@ -85,7 +85,7 @@ class Office:
     def look(
         self, after: timedelta = timedelta(0), store: Callable[[], FeatureStore] | None = None
     ) -> dg.RunRequest | dg.SkipReason:
-        """One tick, some time from now, with connections of its own."""
+        """One tick, some time from now, with a connection of its own."""
         opened = store or (lambda: open_store(self.database, self.settings))
         with self.database.connect(autocommit=True) as connection:
             return evaluate(self.instance, connection, opened, self.settings, self.ours, now=datetime.now(UTC) + after)

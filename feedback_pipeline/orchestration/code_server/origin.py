@@ -4,7 +4,6 @@ It opens no connection and starts no thread of Python's. It ends when the code s
 runs with it where it is killed: the code server learns of their end through it alone, and would call a living one dead.
 """
 
-import ctypes
 import gc
 import os
 import pkgutil
@@ -15,14 +14,14 @@ from types import ModuleType
 from typing import Final
 
 from feedback_pipeline import learning_pass, orchestration
+from feedback_pipeline.storage.parent_death import tie_to_parent
 
 # What Dagster and our modules import only where they need it; each pass does.
 _LATE: Final = (
     *("dagster_postgres", "dagster._core.instance.factory", "dagster._core.execution.plan.active", "dagster._grpc.impl"),
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow", "psycopg2.extras", "pyarrow.dataset"),
 )
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None)
+_tie: Final = tie_to_parent(signal.SIGKILL)
 
 
 def _all_of(package: ModuleType) -> list[str]:
@@ -39,7 +38,8 @@ def _import(name: str) -> None:
 def _begin_run() -> None:
     """In a run that has just been forked."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _tie is not None:
+        _tie()
 
 
 for _name in ("feedback_pipeline.definitions", *_all_of(learning_pass), *_all_of(orchestration), *_LATE):
